@@ -1,1 +1,2 @@
 //! mirra
+pub mod tree;
