@@ -1,2 +1,3 @@
 //! mirra
+pub mod disk;
 pub mod tree;

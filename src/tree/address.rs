@@ -49,7 +49,8 @@ impl Address {
         let rest = text.strip_prefix("mirra://").unwrap_or(text);
         let (rest, key) = match rest.split_once('#') {
             Some((rest, key)) => {
-                let key = authority_from_text(key).ok_or_else(|| wrong("the key behind # is not 52 characters of base32"))?;
+                let key =
+                    authority_from_text(key).ok_or_else(|| wrong("the key behind # is not 52 characters of base32"))?;
                 (rest, Some(key))
             }
             None => (rest, None),
@@ -124,7 +125,10 @@ mod tests {
         let key = Authority::of(b"k");
         let check = |text: &str, host: &str, port: u16, module: Option<&str>, path: &str| {
             let got = Address::parse(text).unwrap();
-            assert_eq!((got.host.host.as_str(), got.host.port, got.module.as_deref(), got.path.as_str()), (host, port, module, path));
+            assert_eq!(
+                (got.host.host.as_str(), got.host.port, got.module.as_deref(), got.path.as_str()),
+                (host, port, module, path)
+            );
         };
         check("h", "h", 6007, None, "");
         check("h:1", "h", 1, None, "");

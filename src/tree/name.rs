@@ -141,7 +141,10 @@ impl TreePath {
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
         other.is_top()
-            || self.0.strip_prefix(other.0.as_slice()).is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'/'))
+            || self
+                .0
+                .strip_prefix(other.0.as_slice())
+                .is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'/'))
     }
 }
 
@@ -162,7 +165,8 @@ impl Ord for TreePath {
 fn write_shown(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for part in bytes.utf8_chunks() {
         for c in part.valid().chars() {
-            let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{061c}');
+            let reorders =
+                matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{061c}');
             if c.is_control() || reorders || matches!(c, '\u{2028}' | '\u{2029}') {
                 let mut buffer = [0; 4];
                 c.encode_utf8(&mut buffer).bytes().try_for_each(|b| write!(f, "\\x{b:02x}"))?;
@@ -231,7 +235,8 @@ mod tests {
 
     #[test]
     fn a_directory_comes_right_before_its_children() {
-        let mut paths: Vec<_> = ["a-b", "a/b", "a", "a/b/c", "a.b"].iter().map(|p| TreePath::new(p.as_bytes()).unwrap()).collect();
+        let mut paths: Vec<_> =
+            ["a-b", "a/b", "a", "a/b/c", "a.b"].iter().map(|p| TreePath::new(p.as_bytes()).unwrap()).collect();
         paths.sort();
         let shown: Vec<_> = paths.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["a", "a/b", "a/b/c", "a-b", "a.b"]);

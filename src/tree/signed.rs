@@ -7,7 +7,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Malformed, bounded, decode_canonical, encode};
-use super::entry::{Meta, Mtime, MODE_MASK};
+use super::entry::{MODE_MASK, Meta, Mtime};
 use super::hash::{Authority, HeadId, ModuleId, SnapshotId};
 use super::limits::{ENVELOPE_MAX, KEYS_MAX, MODULE_NAME_MAX, SIGNATURES_MAX, SIGNED_PAYLOAD_MAX};
 
@@ -306,9 +306,10 @@ impl Head {
             std::cmp::Ordering::Less => {
                 Err(TrustError::Chain { what: "head", why: "is older than one seen before: a rollback" })
             }
-            std::cmp::Ordering::Equal if id != known_id => {
-                Err(TrustError::Chain { what: "head", why: "is another than the one seen with its sequence: the root contradicts itself" })
-            }
+            std::cmp::Ordering::Equal if id != known_id => Err(TrustError::Chain {
+                what: "head",
+                why: "is another than the one seen with its sequence: the root contradicts itself",
+            }),
             _ => Ok(()),
         }
     }
