@@ -23,7 +23,7 @@ pub struct Change {
 /// change; one that is new is followed by all it holds. `None` stands for a tree without entries.
 #[must_use]
 pub fn changes(pages: &dyn PageSource, old: Option<DirId>, new: Option<DirId>) -> Changes<'_> {
-    let mut changes = Changes { pages, open: Vec::new(), failed: None };
+    let mut changes = Changes { pages, open: Vec::new(), last: None, failed: None };
     changes.descend(TreePath::top(), old, new);
     changes
 }
@@ -32,6 +32,8 @@ pub fn changes(pages: &dyn PageSource, old: Option<DirId>, new: Option<DirId>) -
 pub struct Changes<'a> {
     pages: &'a dyn PageSource,
     open: Vec<Frame>,
+    /// The directory that the last change has put, while it may still be left out.
+    last: Option<TreePath>,
     failed: Option<PageError>,
 }
 
@@ -65,6 +67,15 @@ impl Side {
 }
 
 impl Changes<'_> {
+    /// Leaves out what the directory of the last change holds, if that change has put one.
+    pub fn skip_below(&mut self) {
+        if let Some(path) = self.last.take()
+            && self.open.last().is_some_and(|frame| frame.path == path)
+        {
+            self.open.pop();
+        }
+    }
+
     fn descend(&mut self, path: TreePath, old: Option<DirId>, new: Option<DirId>) {
         if old == new {
             return;
@@ -113,6 +124,7 @@ impl Iterator for Changes<'_> {
             Ok(Some(change)) => {
                 if let Some(new) = change.new.as_ref().and_then(Entry::directory_id) {
                     let old = change.old.as_ref().and_then(Entry::directory_id);
+                    self.last = Some(change.path.clone());
                     self.descend(change.path.clone(), old, Some(new));
                 }
                 Some(Ok(change))
