@@ -1,1 +1,4 @@
 //! mirra
+
+pub mod net;
+pub mod protocol;
