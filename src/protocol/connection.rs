@@ -316,8 +316,8 @@ impl Connection {
         }
     }
 
-    /// Ends the connection in order: control messages that wait are sent, then CLOSE; stream
-    /// data that waits is dropped.
+    /// Ends the connection in order: control messages that wait are sent as far as their pace
+    /// allows, then CLOSE; stream data that waits is dropped.
     pub fn close(&mut self, code: u16) {
         if self.state == State::Open {
             self.state = State::Closing(code);
@@ -360,6 +360,26 @@ impl Connection {
     /// Says whether the driver should read: not while too many messages are unreleased.
     pub fn wants_input(&self) -> bool {
         self.messages_held < MESSAGES_HELD_MAX
+    }
+
+    /// Says whether this side has ended its direction of a stream, or the stream is no more.
+    pub fn is_finishing(&self, stream: StreamId) -> bool {
+        self.streams
+            .get(&stream)
+            .is_none_or(|state| state.send.finishing)
+    }
+
+    /// Says whether polling for a transmission would give bytes at once.
+    pub fn has_output(&self) -> bool {
+        match self.state {
+            State::Open => {
+                self.has_urgent()
+                    || self.has_listed()
+                    || self.is_control_due()
+                    || self.is_reset_due()
+            }
+            _ => self.has_sendable(),
+        }
     }
 
     /// Says whether all that was queued has left, up to what only the peer can allow.

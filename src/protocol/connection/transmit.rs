@@ -50,19 +50,32 @@ impl Connection {
             State::Closed => false,
             State::Failed(_) => self.farewell.is_some(),
             State::Closing(_) => true,
-            State::Open => self.has_urgent() || self.has_listed(),
+            State::Open => {
+                self.has_urgent()
+                    || self.has_listed()
+                    || self.control_out.queued > 0
+                    || !self.resets_out.is_empty()
+            }
         }
     }
 
-    fn has_urgent(&self) -> bool {
-        self.control_out.queued > 0
-            || self.ping_out.is_some()
-            || !self.pongs_out.is_empty()
-            || !self.credits_out.is_empty()
-            || !self.resets_out.is_empty()
+    /// Whether a record waits that neither credit nor pace holds back.
+    pub(super) fn has_urgent(&self) -> bool {
+        self.ping_out.is_some() || !self.pongs_out.is_empty() || !self.credits_out.is_empty()
     }
 
-    fn has_listed(&self) -> bool {
+    /// Whether a control message waits and its pace lets it go.
+    pub(super) fn is_control_due(&self) -> bool {
+        self.control_out.queued > 0 && self.control_pace.ready_ms() <= self.timers.now()
+    }
+
+    /// Whether a RESET waits and its pace lets it go.
+    pub(super) fn is_reset_due(&self) -> bool {
+        !self.resets_out.is_empty() && self.reset_pace.ready_ms() <= self.timers.now()
+    }
+
+    /// Whether a stream waits for its turn.
+    pub(super) fn has_listed(&self) -> bool {
         !self.opening.is_empty() || !self.live.is_empty() || !self.bulk.is_empty()
     }
 
