@@ -348,7 +348,10 @@ fn deliver(shared: &Shared, inner: &mut Inner) -> Option<u16> {
                     for message in messages {
                         inner.connection.release(stream, message.body.len());
                     }
-                    if detached {
+                    // A stream that ended before it was accepted was never the application's.
+                    let accepted = inner.accepted.len();
+                    inner.accepted.retain(|id| *id != stream);
+                    if detached || inner.accepted.len() < accepted {
                         inner.inboxes.remove(&stream);
                     }
                 }

@@ -121,33 +121,31 @@ impl Connection {
             return None;
         }
         let timers = &self.timers;
-        let silence = match timers.asked {
-            None => timers.heard_ms.saturating_add(PING_IDLE_MS),
-            Some(_) => timers.heard_ms.saturating_add(SILENCE_MS_MAX),
-        };
-        let silence = if self.wants_input() {
-            silence
+        let patience_ms = if timers.asked.is_some() {
+            SILENCE_MS_MAX
         } else {
-            u64::MAX
+            PING_IDLE_MS
         };
+        let silence = self
+            .wants_input()
+            .then(|| timers.heard_ms.saturating_add(patience_ms));
         let drain = timers
             .drain
             .map(|(since, _)| since.saturating_add(DRAIN_SPAN_MS));
         let stall = timers
             .stall_ms
             .map(|since| since.saturating_add(CREDIT_STALL_MS_MAX));
-        let lifetime = timers.born_ms.saturating_add(LIFETIME_MS_MAX);
-        [drain, stall, self.pace_ms()]
-            .into_iter()
-            .flatten()
-            .chain([silence, lifetime])
-            .min()
+        let lifetime =
+            (self.state == State::Open).then(|| timers.born_ms.saturating_add(LIFETIME_MS_MAX));
+        let all = [silence, drain, stall, lifetime, self.pace_ms()];
+        all.into_iter().flatten().min()
     }
 
     /// A side that does not read cannot tell silence, so the clock stands still meanwhile.
     fn check_silence(&mut self) -> Option<Timer> {
+        let wants_input = self.wants_input();
         let timers = &mut self.timers;
-        if self.messages_held >= super::MESSAGES_HELD_MAX {
+        if !wants_input {
             timers.heard_ms = timers.now_ms;
             return None;
         }
@@ -194,6 +192,6 @@ impl Connection {
 
     /// Whether bytes wait for nothing but the socket. What pacing holds back does not count.
     fn has_backlog(&self) -> bool {
-        self.timers.unsent > 0 || (self.pace_ms().is_none() && self.has_sendable())
+        self.timers.unsent > 0 || self.has_output()
     }
 }
