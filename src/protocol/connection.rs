@@ -310,6 +310,7 @@ impl Connection {
             let size = ((MESSAGE_HEADER_LEN + body_len) as u64).min(state.recv.held);
             state.recv.held -= size;
             self.committed -= size;
+            self.end_favour(stream);
             self.consider_grant(stream);
             self.consider_starving();
             self.sweep(stream);

@@ -30,7 +30,12 @@ impl Connection {
             self.starving.insert(id);
             free
         } else if !recv.assembler.is_idle() && *self.favoured.get_or_insert(id) == id {
-            (recv.assembler.missing() as u64).clamp(u64::from(CREDIT_MIN), room)
+            // A header that is not whole has no length yet: one byte shows it.
+            let missing = (recv.assembler.missing() as u64).max(1);
+            match missing.saturating_sub(recv.credit) {
+                0 => return,
+                needed => needed.clamp(u64::from(CREDIT_MIN), room),
+            }
         } else {
             self.starving.insert(id);
             return;
@@ -53,9 +58,13 @@ impl Connection {
         }
     }
 
-    /// A whole message has come out of a stream's assembly: the favour goes to another.
+    /// Passes the favour on once nothing of the message it was given for is held any more.
     pub(super) fn end_favour(&mut self, id: StreamId) {
-        if self.favoured == Some(id) {
+        let held = self
+            .streams
+            .get(&id)
+            .is_some_and(|stream| stream.recv.held > 0);
+        if self.favoured == Some(id) && !held {
             self.favoured = None;
             self.consider_starving();
         }

@@ -177,7 +177,7 @@ impl Connection {
     }
 
     fn check_credit(&mut self) -> Option<Timer> {
-        let starved = !self.has_backlog() && self.streams.values().any(|s| s.send.is_starved());
+        let starved = !self.has_listed() && self.streams.values().any(|s| s.send.is_starved());
         let timers = &mut self.timers;
         match timers.stall_ms {
             _ if !starved => timers.stall_ms = None,
