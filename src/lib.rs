@@ -1,4 +1,5 @@
 //! mirra
 pub mod disk;
+pub mod net;
 pub mod protocol;
 pub mod tree;
