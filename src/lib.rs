@@ -1,3 +1,4 @@
 //! mirra
 pub mod disk;
+pub mod mirror;
 pub mod tree;
