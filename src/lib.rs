@@ -1,5 +1,6 @@
 //! mirra
 pub mod disk;
+pub mod mirror;
 pub mod net;
 pub mod protocol;
 pub mod tree;

@@ -1,0 +1,14 @@
+//! The operations, and what they need to be told: keys, config, a command; and what they tell: progress, a report, a
+//! failure.
+//!
+//! Read in this order: [`command`] (what can be asked for), [`report`] (what comes of it), [`failure`] (or does not),
+//! [`monitor`] (meanwhile), [`config`] and [`config_file`] (what is set), [`keys`] (who this mirra is).
+
+pub mod command;
+pub mod config;
+pub mod config_file;
+pub mod failure;
+pub mod gate;
+pub mod keys;
+pub mod monitor;
+pub mod report;
