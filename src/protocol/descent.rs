@@ -6,11 +6,11 @@ use super::limits::DESCENT_REFERENCES_MAX;
 use super::message::{Chunks, Message, tag};
 use super::packed::unpack;
 use super::sender::references;
+use crate::tree::chunker::Class;
 use crate::tree::codec::{Malformed, bounded, decode};
 use crate::tree::dir::DirKind;
 use crate::tree::edit::PageStore;
-use crate::tree::entry::{Body, Entry};
-use crate::tree::hash::DirId;
+use crate::tree::hash::{DirId, FileId};
 use crate::tree::list::{Chunk, file_id};
 use crate::tree::page::{PageError, decode_sent};
 
@@ -95,11 +95,8 @@ impl ListReader {
     /// Takes one CHUNKS body; gives the list behind its last part, empty when the sender could not give it.
     ///
     /// # Errors
-    /// [`Malformed`] when it is not the list of `entry`.
-    pub fn chunks(&mut self, body: &[u8], entry: &Entry) -> Result<Option<Vec<Chunk>>, Malformed> {
-        let Body::File { size, class, id } = entry.body else {
-            return Err(Malformed::Rule { what: "chunk list", rule: "is of no file" });
-        };
+    /// [`Malformed`] when it is not the list of the file `id`.
+    pub fn chunks(&mut self, body: &[u8], id: FileId, size: u64, class: Class) -> Result<Option<Vec<Chunk>>, Malformed> {
         let part: Chunks = decode("chunk list", body)?;
         self.chunks.extend(part.list);
         let least = class.sizes().0 as u64;

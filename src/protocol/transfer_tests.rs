@@ -297,7 +297,8 @@ fn list_of(sender: &Sender, path: &TreePath, entry: &Entry) -> Option<Vec<Chunk>
     let at = AtHead { module: "m".into(), head: head_id(&sender.new) };
     let paths = Message::new(tag::PATHS, &Paths(vec![path.clone()]));
     let mut reader = ListReader::default();
-    ask(sender, Message::new(tag::LISTS, &at), vec![paths]).iter().find_map(|m| reader.chunks(&m.body, entry).unwrap())
+    let w = wanted(path, entry, way::WANTED);
+    ask(sender, Message::new(tag::LISTS, &at), vec![paths]).iter().find_map(|m| reader.chunks(&m.body, w.id, w.size, w.class).unwrap())
 }
 
 fn noise(seed: u64, len: usize) -> Vec<u8> {
