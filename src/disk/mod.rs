@@ -3,7 +3,8 @@
 //! Every path goes through a directory's descriptor: [`dir`]. No path of a peer is ever resolved by the kernel from
 //! the process's own root or working directory.
 //!
-//! Read in this order: [`dir`] (the calls), [`index`] (what is remembered).
+//! Read in this order: [`dir`] (the calls), [`index`] (what is remembered), [`read`] (one file).
 
 pub mod dir;
 pub mod index;
+pub mod read;
