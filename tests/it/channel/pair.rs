@@ -209,7 +209,8 @@ fn cut_anywhere_is_an_error_and_all_before_is_true() {
         }
         for id in theirs.finished {
             assert_eq!(
-                theirs.heard[&id], ours.said[&id],
+                theirs.heard.get(&id),
+                ours.said.get(&id),
                 "seed {seed}, stream {id}"
             );
         }
