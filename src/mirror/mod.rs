@@ -2,13 +2,17 @@
 //! failure.
 //!
 //! Read in this order: [`command`] (what can be asked for), [`report`] (what comes of it), [`failure`] (or does not),
-//! [`monitor`] (meanwhile), [`config`] and [`config_file`] (what is set), [`keys`] (who this mirra is).
+//! [`monitor`] (meanwhile), [`config`] and [`config_file`] (what is set), [`keys`] (who this mirra is), [`init`] (the
+//! first run), [`register`] (a module enters the config), [`executor`] (a command is carried out).
 
 pub mod command;
 pub mod config;
 pub mod config_file;
+pub mod executor;
 pub mod failure;
 pub mod gate;
+pub mod init;
 pub mod keys;
 pub mod monitor;
+pub mod register;
 pub mod report;
