@@ -165,47 +165,60 @@ impl Home {
         record.map_err(|e| failed("write", &path, e))?;
         Ok(Lock { _file: file })
     }
+}
 
-    /// How `dir`, which the operator named, lies to this home: by what the directories are, not by how they are spelled.
-    ///
-    /// # Errors
-    /// [`HomeError::Io`] when a directory on the way up cannot be opened.
-    pub fn overlap(&self, dir: &Path) -> Result<Overlap, HomeError> {
-        let other = Dir::open_operator(dir).map_err(|e| failed("open", dir, e))?;
-        let looked = |dir: &Dir| {
-            Ok::<_, io::Error>({
-                let key = dir.look_self()?.key;
-                (key.device, key.inode)
-            })
+/// How `dir` lies to the home in `base`, whether or not they exist yet: by what the directories are, not by how they are
+/// spelled.
+///
+/// # Errors
+/// [`HomeError::Io`] when a directory on the way up cannot be opened.
+pub fn overlap(base: &Path, dir: &Path) -> Result<Overlap, HomeError> {
+    let (dir_there, dir_here) = nearest(dir)?;
+    let (_, base_here) = nearest(base)?;
+    let compare = || {
+        if dir_there && holds(&dir_here, &base_here)? {
+            return Ok(Overlap::HoldsHome);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let within = match fs::openat(&base_here, HOME_NAME, flags, Mode::empty()) {
+            Ok(inner) => holds(&inner.into(), &dir_here)?,
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => false,
+            Err(e) => return Err(e.into()),
         };
-        let holds = |above: &Dir, below: &Dir| {
-            Ok::<_, io::Error>({
-                let top = looked(above)?;
-                let mut here = below.try_clone()?;
-                loop {
-                    let id = looked(&here)?;
-                    if id == top {
-                        break true;
-                    }
-                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                    let up = Dir::from(fs::openat(&here, "..", flags, Mode::empty())?);
-                    if looked(&up)? == id {
-                        break false;
-                    }
-                    here = up;
-                }
-            })
-        };
-        let found = holds(&self.inner.dir, &other).and_then(|within| {
-            Ok(if within {
-                Overlap::WithinHome
-            } else if holds(&other, &self.outer)? {
-                Overlap::HoldsHome
-            } else {
-                Overlap::Apart
-            })
-        });
-        found.map_err(|e| failed("look above", dir, e))
+        Ok(if within { Overlap::WithinHome } else { Overlap::Apart })
+    };
+    compare().map_err(|e| failed("look above", dir, e))
+}
+
+/// The directory at `path`, or else the nearest one above that exists; and whether it is the one that was asked for.
+fn nearest(path: &Path) -> Result<(bool, Dir), HomeError> {
+    let absolute = std::path::absolute(path).map_err(|e| failed("find", path, e))?;
+    for here in absolute.ancestors() {
+        match Dir::open_operator(here) {
+            Ok(dir) => return Ok((here == absolute, dir)),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(e) => return Err(failed("open", here, e)),
+        }
+    }
+    Err(failed("find", path, io::ErrorKind::NotFound.into()))
+}
+
+/// Whether `above` is `below` or one of the directories above it.
+fn holds(above: &Dir, below: &Dir) -> io::Result<bool> {
+    let id = |dir: &Dir| dir.look_self().map(|look| (look.key.device, look.key.inode));
+    let top = id(above)?;
+    let mut here = below.try_clone()?;
+    loop {
+        let found = id(&here)?;
+        if found == top {
+            return Ok(true);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let up = Dir::from(fs::openat(&here, "..", flags, Mode::empty())?);
+        if id(&up)? == found {
+            return Ok(false);
+        }
+        here = up;
     }
 }
 

@@ -8,7 +8,6 @@
 //! becomes another tree, path by path), [`grace`] (what stood there before), [`fault`] (a call that failed, and where).
 
 pub mod dir;
-pub mod exclude;
 pub mod fault;
 pub mod grace;
 pub mod home;

@@ -1,7 +1,6 @@
 //! What an operation says while it runs, and how it is told to stop.
 
-use std::sync::Arc;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +61,12 @@ impl Stop {
     #[must_use]
     pub fn requested(&self) -> bool {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is wished.
+    pub fn wait_on(&self) {
+        let flag = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.0.1.wait_while(flag, |wished| !*wished));
     }
 
     /// Waits until it is wished, or for `time` at most; says whether it is.
