@@ -103,27 +103,35 @@ impl View {
     }
 
     /// The files of the directory `place` (not those below it), by name, with names from `first` up to and without
-    /// `end`.
+    /// `end`. `None` stands for a row that is damaged.
     ///
     /// # Errors
     /// [`IndexError::Sql`].
     pub fn files_in(
         &self,
         place: PlaceNumber,
-        first: Option<&Name>,
-        end: Option<&Name>,
+        first: Option<&[u8]>,
+        end: Option<&[u8]>,
     ) -> Result<Vec<(Name, Option<FileRow>)>, IndexError> {
         let sql = concat!(
             "SELECT f.name, ",
             columns!(),
             " FROM file f WHERE f.place = ?1 AND f.name >= ?2 AND (?3 IS NULL OR f.name < ?3) ORDER BY f.name"
         );
-        let values = (place.0, first.map_or(&[][..], Name::as_bytes), end.map(Name::as_bytes));
+        let values = (place.0, first.unwrap_or(&[]), end);
         let rows = self.all(sql, values, |row| {
             let name = Name::new(row.get_ref(0)?.as_blob()?).ok();
             Ok(name.zip(Some(row_at(row, 1)?)))
         })?;
         Ok(rows.into_iter().flatten().collect())
+    }
+
+    /// Whether any file of any module is known.
+    ///
+    /// # Errors
+    /// [`IndexError::Sql`].
+    pub fn knows_files(&self) -> Result<bool, IndexError> {
+        Ok(self.one("read", "SELECT 1 FROM file LIMIT 1", [], |_| Ok(()))?.is_some())
     }
 
     /// The number of the directory `path`, if files in it are known.
