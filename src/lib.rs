@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub use control::daemon::Daemon;
 pub use mirror::config::{Config, Server, parse_listen};
-pub use mirror::executor::list;
+pub use mirror::listing::list;
 pub use mirror::failure::{Exit, Failure};
 pub use mirror::gate::{Gate, Span};
 pub use mirror::init::{PublicKeys, init, is_ready, show_keys};

@@ -191,12 +191,12 @@ pub(super) fn forget_old(index: &Index, module: crate::disk::index::ModuleNumber
     let reader = index.reader()?;
     let mut kept = Vec::new();
     for (number, _) in reader.modules()? {
-        kept.extend(reader.last_heads(number, HeadState::Accepted, u32::MAX)?.iter().map(|head| head.snapshot));
+        kept.extend(reader.last_heads(number, HeadState::Published, u32::MAX)?.iter().map(|head| head.snapshot));
     }
     drop(reader);
     match index.collect(&kept) {
         Ok(_) => Ok(()),
-        // A head whose tree never came has no pages to keep; what is there is kept until the next time.
+        // Nothing was removed: what is there is kept until the next time.
         Err(error) => {
             tracing::debug!(error = %chain(&error), "old pages are not collected");
             Ok(())
