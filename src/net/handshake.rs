@@ -107,7 +107,7 @@ pub(super) async fn respond<S: AsyncRead + AsyncWrite + Unpin>(
     let preface = wire.read::<PREFACE_LEN>().await?;
     if let Err(error) = check_preface(&preface) {
         if matches!(error, ProtocolError::PeerIncompatible { .. }) {
-            wire.write(&[&REJECT]).await?;
+            wire.refuse().await?;
         }
         return Err(error.into());
     }
@@ -139,6 +139,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
         self.io.write_all(&bytes).await.map_err(ChannelError::io)?;
         self.io.flush().await.map_err(ChannelError::io)?;
         self.sent += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Answers a version that is not spoken. What the peer has sent behind it is read, for a
+    /// socket that is closed with unread input takes its last words back.
+    async fn refuse(&mut self) -> Result<(), ChannelError> {
+        self.write(&[&REJECT]).await?;
+        self.io.shutdown().await.map_err(ChannelError::io)?;
+        let mut scrap = [0; MESSAGE_3_MAX];
+        // However this ends, the refusal is what counts.
+        let _ = self.io.read_exact(&mut scrap).await;
         Ok(())
     }
 
