@@ -1,1 +1,5 @@
+//! Tests from outside: the program as a person calls it, the library as the program does.
 
+mod cli;
+mod control;
+mod home;
