@@ -112,7 +112,8 @@ fn share() -> Command {
 }
 
 fn publish(module: Option<&str>) -> Command {
-    Command::Publish(Publish { module: module.map(Into::into), ..Publish::default() })
+    // As it comes over the socket, so that a field with a default need not be named.
+    Command::Publish(serde_json::from_value(serde_json::json!({ "module": module })).unwrap())
 }
 
 fn here(_: Arc<Home>) -> Result<Fake, Failure> {
