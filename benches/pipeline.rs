@@ -1,2 +1,3 @@
-//! Throughput of the pipeline.
+//! Bytes per second of the way from disk to wire.
+
 fn main() {}
