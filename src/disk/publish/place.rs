@@ -159,7 +159,7 @@ impl<'p, 'a> Hands<'p, 'a> {
             self.open_up_parent(&source)?;
             let stage = &self.plan.stage.dir;
             let plan = self.plan;
-        let failed = |e| plan.failed("move the content of", path, e);
+            let failed = |e| plan.failed("move the content of", path, e);
             self.plan.step("move", &source)?;
             let (dir, name) = self.places.at(&source).map_err(failed)?;
             dir.rename(&name, stage, staged, RenameFlags::empty()).map_err(failed)?;

@@ -16,11 +16,7 @@ use crate::tree::name::TreePath;
 /// # Errors
 /// [`PublishError`]. The target is then partly old and partly new: the caller scans it again, verifies what the stage
 /// holds ([`leftovers`](crate::disk::stage::Stage::leftovers)), prepares and switches.
-pub fn switch(
-    plan: &Plan<'_>,
-    prepared: &Prepared,
-    witness: &mut dyn Witness,
-) -> Result<Switched, PublishError> {
+pub fn switch(plan: &Plan<'_>, prepared: &Prepared, witness: &mut dyn Witness) -> Result<Switched, PublishError> {
     let mut hands = Hands::new(plan, prepared, witness);
     let phases = [directories, new_files, replaced_files, links, removals];
     for phase in phases {
@@ -211,12 +207,7 @@ fn top_metadata(hands: &mut Hands<'_, '_>) -> Result<(), PublishError> {
 }
 
 /// A file that came with its directory: its key is the one it had.
-fn vouch_moved(
-    hands: &mut Hands<'_, '_>,
-    from: &TreePath,
-    path: &TreePath,
-    entry: &Entry,
-) -> Result<(), PublishError> {
+fn vouch_moved(hands: &mut Hands<'_, '_>, from: &TreePath, path: &TreePath, entry: &Entry) -> Result<(), PublishError> {
     let key = hands.look(path)?.map(|look| look.key);
     match (key, (hands.plan.known)(from)) {
         (Some(key), Some(known)) if key == known => hands.witness.published(path, entry, key),
