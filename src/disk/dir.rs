@@ -333,6 +333,7 @@ impl Look {
             mtime: since_epoch(stat.st_mtime, i64::from(nanos)),
             ctime: since_epoch(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0)),
         };
+        #[allow(clippy::useless_conversion, reason = "its width differs between architectures")]
         let links = u64::from(stat.st_nlink);
         Self { found, meta: Meta { mode, mtime: Mtime { seconds: stat.st_mtime, nanos } }, key, links }
     }

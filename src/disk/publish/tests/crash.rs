@@ -86,7 +86,8 @@ fn every_stop_of_a_switch_with_everything_in_it() {
         ("new-name", file("7")),
         ("touched", touched),
     ]);
-    assert!(check_every_stop(&old, &new, true, 1) > 40);
+    let calls = check_every_stop(&old, &new, true, 1);
+    assert!(calls > 30, "{calls}");
 }
 
 #[test]

@@ -368,7 +368,7 @@ pub(super) fn some_node() -> impl Strategy<Value = Node> {
     let files = (content, some_meta(&[0o644, 0o755, 0o600, 0o444, 0], 0o400)).prop_map(|(c, m)| Node::File(c, m));
     let links = (proptest::sample::select(&["a", "../b", "/nowhere"][..]), some_mtime())
         .prop_map(|(target, mtime)| Node::Link(target.into(), mtime));
-    proptest::prop_oneof![3 => files, 1 => links].prop_recursive(4, 40, 5, |inner| some_dir_of(inner))
+    proptest::prop_oneof![3 => files, 1 => links].prop_recursive(4, 40, 5, some_dir_of)
 }
 
 fn some_dir_of(inner: impl Strategy<Value = Node>) -> impl Strategy<Value = Node> {
