@@ -293,6 +293,13 @@ impl Dir {
     }
 }
 
+impl From<OwnedFd> for Dir {
+    /// Takes a descriptor that is known to be a directory's.
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

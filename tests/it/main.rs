@@ -1,1 +1,2 @@
-
+//! mirra
+mod channel;
