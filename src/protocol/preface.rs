@@ -28,9 +28,7 @@ pub fn check_preface(bytes: &[u8; PREFACE_LEN]) -> Result<(), ProtocolError> {
     match split(bytes) {
         (MAGIC, WIRE_VERSION, [0, 0]) => Ok(()),
         (MAGIC, theirs, [0, 0]) => Err(ProtocolError::PeerIncompatible { theirs }),
-        _ => Err(ProtocolError::PeerMisbehaved {
-            rule: Rule::Preface,
-        }),
+        _ => Err(ProtocolError::PeerMisbehaved { rule: Rule::Preface }),
     }
 }
 
@@ -45,9 +43,7 @@ pub fn begins_reject(first: [u8; 2]) -> bool {
 pub fn read_reject(bytes: &[u8; PREFACE_LEN]) -> ProtocolError {
     match split(bytes) {
         (MAGIC, theirs, REJECT_TAIL) => ProtocolError::PeerIncompatible { theirs },
-        _ => ProtocolError::PeerMisbehaved {
-            rule: Rule::Preface,
-        },
+        _ => ProtocolError::PeerMisbehaved { rule: Rule::Preface },
     }
 }
 
@@ -78,14 +74,8 @@ mod tests {
 
     #[test]
     fn other_version_is_incompatible_not_misbehaved() {
-        assert_eq!(
-            check_preface(b"mirra\x02\0\0"),
-            Err(ProtocolError::PeerIncompatible { theirs: 2 })
-        );
-        assert_eq!(
-            read_reject(b"mirra\x07\xff\xff"),
-            ProtocolError::PeerIncompatible { theirs: 7 }
-        );
+        assert_eq!(check_preface(b"mirra\x02\0\0"), Err(ProtocolError::PeerIncompatible { theirs: 2 }));
+        assert_eq!(read_reject(b"mirra\x07\xff\xff"), ProtocolError::PeerIncompatible { theirs: 7 });
     }
 
     #[test]

@@ -18,8 +18,16 @@ use crate::tree::name::TreePath;
 /// holds ([`leftovers`](crate::disk::stage::Stage::leftovers)), prepares and switches.
 pub fn switch(plan: &Plan<'_>, prepared: &Prepared, witness: &mut dyn Witness) -> Result<Switched, PublishError> {
     let mut hands = Hands::new(plan, prepared, witness);
-    let phases = [directories, new_files, replaced_files, links, removals];
-    for phase in phases {
+    hands.open_up_top()?;
+    let work = &prepared.work;
+    let phases: [(u64, Phase); 5] = [
+        (work.directories, directories),
+        (work.new_files, new_files),
+        (work.replaced_files, replaced_files),
+        (work.links, links),
+        (work.removals, removals),
+    ];
+    for (_, phase) in phases.into_iter().filter(|(work, _)| *work > 0) {
         for turn in turns(plan, &prepared.moves) {
             phase(&mut hands, &turn?)?;
         }
@@ -29,6 +37,9 @@ pub fn switch(plan: &Plan<'_>, prepared: &Prepared, witness: &mut dyn Witness) -
     hands.flush()?;
     Ok(hands.stats)
 }
+
+/// What a phase does with a change, which may be nothing.
+type Phase = fn(&mut Hands<'_, '_>, &Turn) -> Result<(), PublishError>;
 
 fn directories(hands: &mut Hands<'_, '_>, turn: &Turn) -> Result<(), PublishError> {
     let Change { path, old, new: Some(Entry { body: Body::Directory { .. }, meta, .. }) } = &turn.change else {

@@ -125,7 +125,8 @@ fn naive(at: &Path) -> Built {
 
 fn cut_whole(data: &[u8]) -> (crate::tree::hash::FileId, Class) {
     use crate::tree::chunker::{SAMPLE_LEN, sample_offsets};
-    let samples = sample_offsets(data.len() as u64).map(|at| &data[at as usize..data.len().min(at as usize + SAMPLE_LEN)]);
+    let samples =
+        sample_offsets(data.len() as u64).map(|at| &data[at as usize..data.len().min(at as usize + SAMPLE_LEN)]);
     let class = Class::of_samples(data.len() as u64, samples);
     let (mut at, mut found) = (0, Vec::new());
     while at < data.len() {
@@ -269,10 +270,8 @@ fn classes_stay_with_paths_and_are_asked_for_when_the_index_does_not_know() {
         Body::File { class, .. } => class,
         _ => panic!("{path} is a file"),
     };
-    let asked: ScanOptions<'_> = ScanOptions {
-        classes: &|path| (path.as_bytes() == b"f").then_some(Class::Fine),
-        ..lab.options()
-    };
+    let asked: ScanOptions<'_> =
+        ScanOptions { classes: &|path| (path.as_bytes() == b"f").then_some(Class::Fine), ..lab.options() };
     let first = lab.try_scan(&asked, &()).unwrap();
     assert_eq!((class(&first, "f"), class(&first, "g")), (Class::Fine, Class::Coarse));
     lab.write("f", &noise(3, 400_000));

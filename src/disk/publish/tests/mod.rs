@@ -377,6 +377,6 @@ fn some_dir_of(inner: impl Strategy<Value = Node>) -> impl Strategy<Value = Node
 }
 
 pub(super) fn some_tree() -> impl Strategy<Value = Node> {
-    let top = some_meta(&[0o755, 0o700], 0o700);
+    let top = some_meta(&[0o755, 0o700, 0o555], 0o500);
     (proptest::collection::btree_map(some_name(), some_node(), 0..5), top).prop_map(|(c, m)| Node::Dir(c, m))
 }
