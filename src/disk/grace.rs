@@ -279,8 +279,102 @@ fn lift(from: &Dir, bytes: &[u8], top: &Dir, lifted: &mut u64) -> io::Result<()>
 
 /// Lets the owner of the directory `name` write in it, list it and move it, if its mode does not.
 pub(super) fn make_writable(dir: &Dir, name: &Name, look: &Look) -> io::Result<()> {
-    if look.found != Found::Directory || look.meta.mode & 0o700 == 0o700 || rustix::process::geteuid().is_root() {
-        return Ok(());
+    match look.found == Found::Directory && owner_is_kept_out(look) {
+        true => dir.set_meta(name, &Meta { mode: look.meta.mode | 0o700, ..look.meta }, look.found),
+        false => Ok(()),
     }
-    dir.set_meta(name, &Meta { mode: look.meta.mode | 0o700, ..look.meta }, look.found)
+}
+
+/// Whether the mode of a directory keeps its owner from working in it. The superuser is never kept out.
+pub(super) fn owner_is_kept_out(look: &Look) -> bool {
+    look.meta.mode & 0o700 != 0o700 && !rustix::process::geteuid().is_root()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, Dir) {
+        let top = tempfile::tempdir().unwrap();
+        let dir = Dir::open_operator(top.path()).unwrap();
+        (top, dir)
+    }
+
+    fn stage_in(dir: &Dir) -> Stage {
+        let target = dir.open_or_make(&own_name("target")).unwrap();
+        Stage::open(&target, std::path::Path::new("target"), &dir.open_home().unwrap(), "m").unwrap()
+    }
+
+    fn put(dir: &Dir, name: &str, bytes: u64) {
+        dir.create_file(&own_name(name)).unwrap().set_len(bytes).unwrap();
+    }
+
+    #[test]
+    fn trees_deeper_than_descriptors_go() {
+        let (_top, dir) = place();
+        let name = own_name("tree");
+        let mut here = dir.open_or_make(&name).unwrap();
+        for _ in 0..3_000 {
+            put(&here, "file", 0);
+            here.make_link(&own_name("link"), b"/").unwrap();
+            here = here.open_or_make(&own_name("d")).unwrap();
+        }
+        here.open_home().unwrap().make_link(&own_name("up"), b"../..").unwrap();
+        put(&dir, "beside", 1);
+        remove_tree(&dir, &name).unwrap();
+        assert_eq!(dir.read_names().unwrap(), [b"beside"]);
+        remove_tree(&dir, &own_name("beside")).unwrap();
+        remove_tree(&dir, &own_name("beside")).unwrap();
+    }
+
+    #[test]
+    fn a_closed_directory_is_removed() {
+        let (_top, dir) = place();
+        let tree = dir.open_or_make(&own_name("tree")).unwrap();
+        let closed = tree.open_or_make(&own_name("closed")).unwrap().open_or_make(&own_name("more")).unwrap();
+        put(&closed, "file", 1);
+        for mode in [0, 0o500] {
+            closed.set_meta_self(&Meta { mode, ..Meta::default() }).unwrap();
+        }
+        remove_tree(&dir, &own_name("tree")).unwrap();
+        assert!(dir.read_names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn old_batches_go_and_then_the_oldest_until_few_bytes_are_kept() {
+        let (_top, dir) = place();
+        let stage = stage_in(&dir);
+        for (sequence, seconds) in [(1, 100), (2, 200), (3, 300), (4, 400)] {
+            let mut batch = Batch::new(&stage.grace, sequence);
+            put(&dir, "f", 1_000);
+            batch.take(&dir, &own_name("f")).unwrap();
+            let mtime = crate::tree::entry::Mtime { seconds, nanos: 0 };
+            let name = own_name(&sequence.to_string());
+            stage.grace.set_meta(&name, &Meta { mode: 0o700, mtime }, Found::Directory).unwrap();
+        }
+        let at = |seconds| Duration::from_secs(seconds);
+        let expired = expire(&stage, at(450), at(300), 10_000).unwrap();
+        assert_eq!(expired, Expired { batches: 1, bytes: 1_000, kept_bytes: 3_000 });
+        let expired = expire(&stage, at(450), at(300), 2_500).unwrap();
+        assert_eq!(expired, Expired { batches: 1, bytes: 1_000, kept_bytes: 2_000 });
+        let mut left = stage.grace.read_names().unwrap();
+        left.sort();
+        assert_eq!(left, [b"3", b"4"]);
+    }
+
+    #[test]
+    fn adopted_things_keep_their_paths_and_never_cover_each_other() {
+        let (_top, dir) = place();
+        let stage = stage_in(&dir);
+        let path = |text: &str| TreePath::new(text.as_bytes()).unwrap();
+        let mut kept = Vec::new();
+        for at in ["a/b", "a/b", "a/b/c", "a"] {
+            put(&dir, "f", 1);
+            let adopted = Adopted::new(&stage.adopted, 9);
+            kept.push(adopted.take(&dir, &own_name("f"), &path(at)).unwrap());
+        }
+        assert_eq!(kept, ["9/a/b", "9.1/a/b", "9.2/a/b/c", "9.3/a"].map(path));
+        remove_adopted(&stage).unwrap();
+        assert!(stage.adopted.read_names().unwrap().is_empty());
+    }
 }

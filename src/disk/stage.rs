@@ -417,3 +417,98 @@ fn exchanges_names(dir: &Dir) -> io::Result<bool> {
     dir.remove_dir(&b)?;
     Ok(exchanges)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open() -> (tempfile::TempDir, Dir, Stage) {
+        let top = tempfile::tempdir().unwrap();
+        let dir = Dir::open_operator(top.path()).unwrap();
+        let target = dir.open_or_make(&own_name("target")).unwrap();
+        let stage = Stage::open(&target, Path::new("target"), &dir.open_home().unwrap(), "m").unwrap();
+        assert!(!stage.is_in_target() && target.read_names().unwrap().is_empty());
+        (top, target, stage)
+    }
+
+    fn id(n: u8) -> FileId {
+        FileId::of(&[n])
+    }
+
+    fn left(stage: &Stage) -> Vec<(FileId, Left, u64)> {
+        let mut left: Vec<_> = stage.leftovers().unwrap().into_iter().map(|l| (l.id, l.state, l.bytes)).collect();
+        left.sort();
+        left
+    }
+
+    #[test]
+    fn content_is_whole_only_when_finished() {
+        let (_top, _, stage) = open();
+        let staged = stage.create(&id(1), 10).unwrap();
+        staged.write_at(b"half", 0).unwrap();
+        drop(staged);
+        assert!(!stage.has(&id(1)).unwrap() && stage.open_whole(&id(1)).unwrap().is_none());
+        assert_eq!(left(&stage), [(id(1), Left::Partial, 4)]);
+        let staged = stage.partial(&id(1), 10).unwrap().unwrap();
+        assert_eq!(staged.written().unwrap(), 4);
+        staged.write_at(b"done", 4).unwrap();
+        staged.finish().unwrap();
+        assert!(stage.has(&id(1)).unwrap() && stage.partial(&id(1), 10).unwrap().is_none());
+        assert_eq!(left(&stage), [(id(1), Left::Whole, 8)]);
+        stage.create(&id(1), 1).unwrap().abandon().unwrap();
+        stage.clear().unwrap();
+        assert_eq!(left(&stage), []);
+    }
+
+    #[test]
+    fn what_carries_a_number_is_never_unlinked() {
+        let (_top, target, stage) = open();
+        let numbered = |n: u64, text: &[u8]| {
+            stage.dir.create_file(&given_name(&id(1), n)).unwrap().write_all_at(text, 0).unwrap();
+        };
+        numbered(1, b"displaced");
+        numbered(2, b"content");
+        target.make_link(&own_name("l"), b"x").unwrap();
+        target.rename(&own_name("l"), &stage.dir, &own_name("link.3"), RenameFlags::empty()).unwrap();
+        assert!(!stage.has(&id(1)).unwrap());
+        for left in stage.leftovers().unwrap() {
+            assert_eq!(left.state, Left::Given);
+            match left.bytes {
+                7 => stage.keep(&left).unwrap(),
+                _ => stage.discard(&left).unwrap(),
+            }
+        }
+        assert!(stage.has(&id(1)).unwrap());
+        numbered(4, b"again");
+        stage.clear().unwrap();
+        assert!(stage.dir.read_names().unwrap().is_empty());
+        let kept = stage.grace.open_child(&own_name("0")).unwrap().read_names().unwrap();
+        assert_eq!(kept.len(), 3);
+    }
+
+    #[test]
+    fn room_is_asked_before_it_is_used() {
+        let (_top, _, stage) = open();
+        stage.room(0).unwrap();
+        assert!(matches!(stage.room(u64::MAX), Err(StageError::Full { needed: u64::MAX, .. })));
+    }
+
+    #[test]
+    fn names_that_name_no_directory_are_refused() {
+        let (_top, target, stage) = open();
+        let home = stage.grace;
+        for module in ["", ".", "..", "a/b", ".mirra"] {
+            assert!(matches!(Stage::open(&target, Path::new("t"), &home, module), Err(StageError::Module(_))));
+        }
+    }
+
+    #[test]
+    fn names_cannot_be_shared_with_another_filesystem() {
+        let (_top, target, _) = open();
+        let kernel = Dir::open_operator(Path::new("/proc/self")).unwrap();
+        assert!(!target.shares_names_with(&kernel).unwrap());
+        let stage = Stage::open(&target, Path::new("t"), &kernel, "m").unwrap();
+        assert!(stage.is_in_target());
+        assert_eq!(target.read_names().unwrap(), [b".mirra"]);
+    }
+}

@@ -94,7 +94,15 @@ impl Served {
     ///
     /// # Errors
     /// [`IndexError`].
-    pub fn load(index: &Index, name: &str, title: &str, number: ModuleNumber, top: Dir, roots: Vec<(u64, Vec<u8>)>, signer: Option<Arc<SigningKey>>) -> Result<Self, IndexError> {
+    pub fn load(
+        index: &Index,
+        name: &str,
+        title: &str,
+        number: ModuleNumber,
+        top: Dir,
+        roots: Vec<(u64, Vec<u8>)>,
+        signer: Option<Arc<SigningKey>>,
+    ) -> Result<Self, IndexError> {
         let reader = index.reader()?;
         let stored = reader.newest_head(number, HeadState::Published)?;
         let newest = match stored {
@@ -232,7 +240,9 @@ impl Source for Library {
     fn similar(&self, module: &str, _base: DirId, chunks: &[ChunkId]) -> Option<TreePath> {
         let number = self.catalog.get(module)?.number;
         let keys = self.reader.similar(number, chunks, SIMILAR_FILES).ok()?;
-        keys.iter().find_map(|(key, _)| self.reader.files_of_key(number, *key, 1).ok()?.into_iter().next().map(|found| found.0))
+        keys.iter().find_map(|(key, _)| {
+            self.reader.files_of_key(number, *key, 1).ok()?.into_iter().next().map(|found| found.0)
+        })
     }
 }
 

@@ -43,7 +43,8 @@ fn anonymous() -> Result<Params, Failure> {
 /// [`Failure`] with exit 5 or 30.
 pub async fn dial(host: &Host, timeout: Duration) -> Result<Channel, Failure> {
     let name = (host.host.clone(), host.port);
-    let found = tokio::task::spawn_blocking(move || (name.0.as_str(), name.1).to_socket_addrs().map(Vec::from_iter)).await;
+    let found =
+        tokio::task::spawn_blocking(move || (name.0.as_str(), name.1).to_socket_addrs().map(Vec::from_iter)).await;
     let addresses: Vec<SocketAddr> = match found {
         Ok(Ok(addresses)) if !addresses.is_empty() => addresses,
         Ok(Err(e)) => return Err(unreachable(host, &e.to_string())),
@@ -88,9 +89,10 @@ fn not_connected(host: &Host, error: &ChannelError) -> Failure {
 #[must_use]
 pub fn lost(host: &Host, error: &ChannelError) -> Failure {
     let (exit, fix) = match error {
-        ChannelError::Protocol(ProtocolError::PeerMisbehaved { .. } | ProtocolError::Tampered) => {
-            (Exit::Connect, "the other end or something on the way breaks the protocol: update mirra there, or use another source")
-        }
+        ChannelError::Protocol(ProtocolError::PeerMisbehaved { .. } | ProtocolError::Tampered) => (
+            Exit::Connect,
+            "the other end or something on the way breaks the protocol: update mirra there, or use another source",
+        ),
         ChannelError::Protocol(ProtocolError::TimedOut { timer: Timer::Silence | Timer::Drain | Timer::Credit }) => {
             (Exit::Timeout, "run the same command again: it goes on where it stopped")
         }

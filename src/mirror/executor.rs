@@ -176,12 +176,24 @@ impl Inner {
             if own.publish == Gate::Live
                 && let Err(failure) = self.publish_one(&module.name, own, false, &Unwatched)
             {
-                tracing::error!(module = module.name, what = failure.what, why = failure.why, fix = failure.fix, "not published");
+                tracing::error!(
+                    module = module.name,
+                    what = failure.what,
+                    why = failure.why,
+                    fix = failure.fix,
+                    "not published"
+                );
             }
         }
     }
 
-    fn publish_one(&self, name: &str, own: &Own, allow_delete: bool, monitor: &dyn Monitor) -> Result<Published, Failure> {
+    fn publish_one(
+        &self,
+        name: &str,
+        own: &Own,
+        allow_delete: bool,
+        monitor: &dyn Monitor,
+    ) -> Result<Published, Failure> {
         let _busy = self.busy();
         let port = self.config().config().server.listen_address().port();
         let (base, keys, index, catalog) = (self.home.base(), &self.keys, &self.index, &*self.catalog);
@@ -249,7 +261,8 @@ impl Inner {
     fn status(&self) -> Result<Status, Failure> {
         let config = self.reload()?;
         let reader = self.index.reader().map_err(index_failure)?;
-        let modules: Result<_, IndexError> = config.modules.iter().map(|module| self.module_status(&reader, module)).collect();
+        let modules: Result<_, IndexError> =
+            config.modules.iter().map(|module| self.module_status(&reader, module)).collect();
         Ok(Status {
             name: config.server.name.clone(),
             key: authority_text(self.keys.authority()),
@@ -269,7 +282,8 @@ impl Inner {
             Ok(reader.newest_head(number, state)?.and_then(|stored| Newest::of(&stored, None)))
         };
         let (published, accepted) = (newest(HeadState::Published)?, newest(HeadState::Accepted)?);
-        let behind = accepted.is_some_and(|accepted| published.as_ref().is_none_or(|published| published.id != accepted.id));
+        let behind =
+            accepted.is_some_and(|accepted| published.as_ref().is_none_or(|published| published.id != accepted.id));
         let path = self.home.base().join(path);
         let state = match (&published, role) {
             _ if !path.is_dir() => "directory missing",

@@ -38,7 +38,12 @@ impl Line {
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn open(runtime: &tokio::runtime::Handle, host: &Host, module: &str, timeout: Duration) -> Result<Self, Failure> {
+    pub fn open(
+        runtime: &tokio::runtime::Handle,
+        host: &Host,
+        module: &str,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
         let channel = runtime.block_on(dial(host, timeout))?;
         let (runtime, host, module) = (runtime.clone(), host.clone(), module.to_owned());
         Ok(Self { channel, runtime, host, module, timeout, closed: AtomicBool::new(false) })
@@ -112,7 +117,8 @@ impl Exchange<'_> {
             }
             // The channel itself notices a dead peer; this bounds one that lives and does not answer.
             if silent >= self.line.timeout.max(SILENT_MIN) {
-                let error = crate::protocol::error::ProtocolError::TimedOut { timer: crate::protocol::error::Timer::Silence };
+                let error =
+                    crate::protocol::error::ProtocolError::TimedOut { timer: crate::protocol::error::Timer::Silence };
                 return Err(lost(&self.line.host, &error.into()));
             }
         }

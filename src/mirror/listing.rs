@@ -45,7 +45,8 @@ fn read(body: &[u8]) -> Result<RemoteModule, Malformed> {
     check_module_name(&module.name)?;
     bounded("title", module.title.len() as u64, crate::protocol::limits::TITLE_MAX as u64)?;
     let key = Authority::of(Envelope::decode(&module.root)?.payload());
-    let mut line = RemoteModule { module: module.name, title: module.title, key: authority_text(&key), ..RemoteModule::default() };
+    let mut line =
+        RemoteModule { module: module.name, title: module.title, key: authority_text(&key), ..RemoteModule::default() };
     if let Some(bytes) = &module.head {
         let head: Head = Envelope::decode(bytes)?.unverified()?;
         (line.entries, line.bytes) = (head.entries, head.bytes);

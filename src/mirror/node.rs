@@ -106,7 +106,8 @@ impl Node<'_> {
         monitor.phase(Phase::Connecting);
         let line = Line::open(self.runtime, &self.from.host, name, self.timeout)?;
         let state = poll(&line, &known, monitor)?;
-        let belief = believe(self.index, module, name, self.from.key, &known, &state).map_err(|e| self.distrust(name, e))?;
+        let belief =
+            believe(self.index, module, name, self.from.key, &known, &state).map_err(|e| self.distrust(name, e))?;
         if belief.fresh.is_none() {
             monitor.note("no proof came that this is the newest snapshot: the source may be stale");
         }
@@ -148,7 +149,8 @@ impl Node<'_> {
         if fresh || self.adopt || followed && known.head.is_some() {
             return Ok(());
         }
-        let names = target.read_names().map_err(|e| Failure::local(format!("cannot read {}", self.into.display()), &e))?;
+        let names =
+            target.read_names().map_err(|e| Failure::local(format!("cannot read {}", self.into.display()), &e))?;
         if names.iter().all(|name| name == crate::tree::name::HOME_NAME) {
             return Ok(());
         }
@@ -163,7 +165,9 @@ impl Node<'_> {
     fn published(&self, module: ModuleNumber) -> Result<Option<(HeadId, Built)>, Failure> {
         let reader = self.index.reader().map_err(index_failure)?;
         let stored = reader.newest_head(module, HeadState::Published).map_err(index_failure)?;
-        Ok(stored.and_then(|stored| super::catalog::Newest::of(&stored, None)).map(|newest| (newest.id, newest.built())))
+        Ok(stored
+            .and_then(|stored| super::catalog::Newest::of(&stored, None))
+            .map(|newest| (newest.id, newest.built())))
     }
 
     fn distrust(&self, name: &str, error: BeliefError) -> Failure {
@@ -276,7 +280,8 @@ impl Session<'_> {
         for change in changes(&*reader, Some(scan.top.id), Some(self.belief.head.snapshot)) {
             let change = change.map_err(page_failure)?;
             let bodies = (change.old.map(|entry| entry.body), change.new.map(|entry| entry.body));
-            if let (Some(Body::File { size, class, .. }), Some(Body::File { size: new_size, class: new_class, .. })) = bodies
+            if let (Some(Body::File { size, class, .. }), Some(Body::File { size: new_size, class: new_class, .. })) =
+                bodies
                 && size == new_size
                 && class != new_class
             {
@@ -327,7 +332,9 @@ impl Session<'_> {
 
     /// Refuses entries that this version cannot write as they are meant.
     fn check_known(&self, path: &TreePath, entry: Option<&Entry>) -> Result<(), Failure> {
-        let Some(attribute) = entry.and_then(|entry| entry.attributes.iter().find(|a| a.critical)) else { return Ok(()) };
+        let Some(attribute) = entry.and_then(|entry| entry.attributes.iter().find(|a| a.critical)) else {
+            return Ok(());
+        };
         let why = format!("{path} has the attribute {}, which this mirra does not know", attribute.tag);
         Err(Failure::new(Exit::Partial, format!("cannot sync {}", self.name), why, "update mirra"))
     }
@@ -404,7 +411,12 @@ impl Session<'_> {
             monitor: self.monitor,
         };
         let taken = take_content(&task)?;
-        tracing::info!(files = taken.files, literal = taken.literal_bytes, copied = taken.copied_bytes, "content has come");
+        tracing::info!(
+            files = taken.files,
+            literal = taken.literal_bytes,
+            copied = taken.copied_bytes,
+            "content has come"
+        );
         let Some(first) = taken.gone.first() else { return Ok(()) };
         let what = format!("{} files of {} cannot be had from {}", taken.gone.len(), self.name, self.line.host);
         let why = format!("{first} changed there after it was published; nothing was changed here");
@@ -489,7 +501,9 @@ impl Session<'_> {
         let (old, new) = (scan.top.id, self.belief.head.snapshot);
         let reader = index.reader().map_err(index_failure)?;
         let asked: RefCell<Reader> = RefCell::new(index.reader().map_err(index_failure)?);
-        let walk = || -> Changes<'_> { Box::new(changes(&*reader, Some(old), Some(new)).map(|c| c.map_err(io::Error::other))) };
+        let walk = || -> Changes<'_> {
+            Box::new(changes(&*reader, Some(old), Some(new)).map(|c| c.map_err(io::Error::other)))
+        };
         let holders = |id: &FileId| asked.borrow().paths_of(self.module, id, HOLDERS_MAX).unwrap_or_default();
         let known = |path: &TreePath| asked.borrow().file(self.module, path).ok().flatten().map(|row| row.stat);
         let removed = if self.published.is_some() { Removed::Grace } else { Removed::Adopted };
@@ -594,11 +608,16 @@ fn publish_failure(error: PublishError) -> Published {
         }
         PublishError::Stopped(_) => Failure::interrupted(),
         PublishError::Stage(error) => stage_failure(&error),
-        PublishError::Fault(fault) => Failure::local(format!("cannot {} {}", fault.operation, fault.path), &fault.source),
-        PublishError::Flush(source) => Failure::local("what was fetched cannot be made durable", &source),
-        PublishError::Changes(source) => {
-            Failure::new(Exit::LocalFile, "the index cannot be used", chain(&source), "check the disk that .mirra lies on")
+        PublishError::Fault(fault) => {
+            Failure::local(format!("cannot {} {}", fault.operation, fault.path), &fault.source)
         }
+        PublishError::Flush(source) => Failure::local("what was fetched cannot be made durable", &source),
+        PublishError::Changes(source) => Failure::new(
+            Exit::LocalFile,
+            "the index cannot be used",
+            chain(&source),
+            "check the disk that .mirra lies on",
+        ),
     };
     Published::Failed(failure)
 }

@@ -51,7 +51,12 @@ impl PageSink for Gathered {
 }
 
 impl<'a> StageShelf<'a> {
-    pub(super) fn new(index: &'a Index, stage: &'a Stage, target: &'a Dir, base: Option<DirId>) -> Result<Self, IndexError> {
+    pub(super) fn new(
+        index: &'a Index,
+        stage: &'a Stage,
+        target: &'a Dir,
+        base: Option<DirId>,
+    ) -> Result<Self, IndexError> {
         let reader = index.reader()?;
         Ok(Self { index, reader, stage, target, base, own: HashMap::new(), pages: Gathered::default() })
     }
@@ -228,7 +233,13 @@ impl Own {
     }
 
     /// Finds chunks in a file of the target whose list is in the index.
-    pub(super) fn take_listed(&mut self, pages: &dyn PageSource, target: &Dir, path: &TreePath, id: FileId) -> Result<(), PageError> {
+    pub(super) fn take_listed(
+        &mut self,
+        pages: &dyn PageSource,
+        target: &Dir,
+        path: &TreePath,
+        id: FileId,
+    ) -> Result<(), PageError> {
         let Some(list) = chunks(pages, id)? else { return Ok(()) };
         let Ok(file) = target.open_file_at(path) else { return Ok(()) };
         let mut found = HashMap::new();

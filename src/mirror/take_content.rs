@@ -124,7 +124,9 @@ fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<(), Failure> {
     let (mut group, mut bytes) = (Vec::new(), 0);
     for change in changes(&*reader, task.local, Some(task.tree)) {
         let change = change.map_err(page_failure)?;
-        let Some(job) = task.job(&reader, change.path, change.old.as_ref(), change.new.as_ref(), &mut seen)? else { continue };
+        let Some(job) = task.job(&reader, change.path, change.old.as_ref(), change.new.as_ref(), &mut seen)? else {
+            continue;
+        };
         bytes += job.wanted.size;
         group.push(job);
         if group.len() >= GROUP_FILES || bytes >= GROUP_BYTES {
@@ -151,7 +153,8 @@ impl Task<'_> {
         seen: &mut HashSet<FileId>,
     ) -> Result<Option<Job>, Failure> {
         let Some(Body::File { size, class, id }) = new.map(|entry| &entry.body) else { return Ok(None) };
-        let old = old.and_then(|entry| if let Body::File { size, id, .. } = entry.body { Some((size, id)) } else { None });
+        let old =
+            old.and_then(|entry| if let Body::File { size, id, .. } = entry.body { Some((size, id)) } else { None });
         if old.is_some_and(|(_, old)| old == *id) || !seen.insert(*id) {
             return Ok(None);
         }
@@ -242,7 +245,8 @@ impl<'w> Worker<'w> {
     fn new(work: &'w Work<'w>) -> Result<Self, Failure> {
         let task = work.task;
         let reader = task.index.reader().map_err(index_failure)?;
-        let shelf = StageShelf::new(task.index, task.stage, task.target, task.base.map(|(_, tree)| tree)).map_err(index_failure)?;
+        let shelf = StageShelf::new(task.index, task.stage, task.target, task.base.map(|(_, tree)| tree))
+            .map_err(index_failure)?;
         let (jobs, taken) = (HashMap::new(), Taken::default());
         Ok(Self { work, content: None, lists: None, reader, fetch: Fetch::default(), shelf, jobs, taken })
     }
@@ -299,7 +303,9 @@ impl<'w> Worker<'w> {
         let task = self.work.task;
         let lists = match self.lists.take() {
             Some(lists) => lists,
-            None => task.line.ask(Message::new(tag::LISTS, &AtHead { module: task.line.module.clone(), head: task.head }))?,
+            None => task
+                .line
+                .ask(Message::new(tag::LISTS, &AtHead { module: task.line.module.clone(), head: task.head }))?,
         };
         lists.send(Message::new(tag::PATHS, &Paths(paths)))?;
         for job in group.iter_mut().filter(|job| job.by_list) {
@@ -386,7 +392,10 @@ impl<'w> Worker<'w> {
             Outcome::Retry(mut wanted) => {
                 let tries = job.map_or(1, |job| job.tries + 1);
                 if tries >= TRIES_MAX {
-                    let rule = crate::tree::codec::Malformed::Rule { what: "content", rule: "does not become the file that was asked for" };
+                    let rule = crate::tree::codec::Malformed::Rule {
+                        what: "content",
+                        rule: "does not become the file that was asked for",
+                    };
                     return Err(nonsense(&self.work.task.line.host, &rule));
                 }
                 wanted.way = way::ALL;
@@ -409,6 +418,8 @@ pub(super) fn stage_failure(error: &crate::disk::stage::StageError) -> Failure {
             "make room and run the same command again: it goes on where it stopped",
         ),
         StageError::Fault(fault) => Failure::local(format!("cannot {} {}", fault.operation, fault.path), &fault.source),
-        StageError::Module(_) => Failure::new(Exit::Usage, "cannot stage the module", error.to_string(), "give it another name"),
+        StageError::Module(_) => {
+            Failure::new(Exit::Usage, "cannot stage the module", error.to_string(), "give it another name")
+        }
     }
 }

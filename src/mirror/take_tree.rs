@@ -41,8 +41,16 @@ enum Came {
 ///
 /// # Errors
 /// [`Failure`].
-pub fn take_tree(index: &Index, line: &Line, head: HeadId, wanted: Built, base: Base, monitor: &dyn Monitor) -> Result<(), Failure> {
-    let held = index.reader().and_then(|reader| Ok(reader.page(wanted.id.as_bytes())?.is_some())).map_err(index_failure)?;
+pub fn take_tree(
+    index: &Index,
+    line: &Line,
+    head: HeadId,
+    wanted: Built,
+    base: Base,
+    monitor: &dyn Monitor,
+) -> Result<(), Failure> {
+    let held =
+        index.reader().and_then(|reader| Ok(reader.page(wanted.id.as_bytes())?.is_some())).map_err(index_failure)?;
     if held {
         return Ok(());
     }
@@ -62,7 +70,14 @@ pub fn take_tree(index: &Index, line: &Line, head: HeadId, wanted: Built, base: 
     }
 }
 
-fn by_changes(index: &Index, line: &Line, head: HeadId, wanted: Built, base: Base, monitor: &dyn Monitor) -> Result<Came, Failure> {
+fn by_changes(
+    index: &Index,
+    line: &Line,
+    head: HeadId,
+    wanted: Built,
+    base: Base,
+    monitor: &dyn Monitor,
+) -> Result<Came, Failure> {
     let (id, built) = match base {
         Base::Head(id, built) => (Some(id), Some(built)),
         _ => (None, None),

@@ -108,12 +108,17 @@ pub fn believe(
         return Err(TrustError::OtherModule { what: "head" }.into());
     }
     if state.head.is_some() && head.epoch != roots.newest.epoch {
-        return Err(TrustError::Chain { what: "head", why: "was signed under another epoch than that of the root file" }.into());
+        return Err(TrustError::Chain {
+            what: "head",
+            why: "was signed under another epoch than that of the root file",
+        }
+        .into());
     }
     if let Some(stored) = &known.head {
         head.check_follows(&id, (stored.epoch, stored.sequence, &stored.id))?;
     }
-    let beat = state.beat.as_ref().map(|bytes| fresh_beat(bytes, &roots.newest, &head, &id, now)).transpose()?.flatten();
+    let beat =
+        state.beat.as_ref().map(|bytes| fresh_beat(bytes, &roots.newest, &head, &id, now)).transpose()?.flatten();
     let belief = Belief {
         authority: roots.authority,
         id,
@@ -156,7 +161,13 @@ impl Roots {
 }
 
 /// A beat counts when it is signed, of this head, and within its time; one that is over is only no proof of freshness.
-fn fresh_beat(bytes: &[u8], root: &RootFile, head: &Head, id: &HeadId, now: u64) -> Result<Option<(u64, Vec<u8>)>, TrustError> {
+fn fresh_beat(
+    bytes: &[u8],
+    root: &RootFile,
+    head: &Head,
+    id: &HeadId,
+    now: u64,
+) -> Result<Option<(u64, Vec<u8>)>, TrustError> {
     let beat: Beat = Envelope::decode(bytes)?.verify(&root.head_keys, 1)?;
     if beat.module != head.module {
         return Err(TrustError::OtherModule { what: "beat" });

@@ -31,19 +31,12 @@ pub struct Channel {
 }
 
 /// Dials a peer and makes the handshake, all before `deadline` has passed.
-pub async fn connect(
-    address: SocketAddr,
-    params: &Params,
-    deadline: Duration,
-) -> Result<Channel, ChannelError> {
+pub async fn connect(address: SocketAddr, params: &Params, deadline: Duration) -> Result<Channel, ChannelError> {
     let until = Instant::now() + deadline;
     let connected = timeout_at(until, TcpStream::connect(address)).await;
     let mut io = connected
         .map_err(|_| ChannelError::handshake_timeout())?
-        .map_err(|source| ChannelError::Connect {
-            address,
-            source: Arc::new(source),
-        })?;
+        .map_err(|source| ChannelError::Connect { address, source: Arc::new(source) })?;
     tune(&io);
     let established = timeout_at(until, handshake::initiate(&mut io, params))
         .await
@@ -65,22 +58,14 @@ pub async fn accept(mut io: TcpStream, params: &Params) -> Result<Channel, Chann
 /// Sets what makes a socket quick; a system that refuses is only slower.
 fn tune(io: &TcpStream) {
     let socket = socket2::SockRef::from(io);
-    let results = [
-        socket.set_tcp_nodelay(true),
-        socket.set_tcp_notsent_lowat(UNSENT_IN_KERNEL),
-    ];
+    let results = [socket.set_tcp_nodelay(true), socket.set_tcp_notsent_lowat(UNSENT_IN_KERNEL)];
     for error in results.into_iter().filter_map(Result::err) {
         tracing::debug!(%error, "socket option not set");
     }
 }
 
 fn start(io: TcpStream, role: Role, established: Established, params: &Params) -> Channel {
-    let Established {
-        transport,
-        peer,
-        sent,
-        received,
-    } = established;
+    let Established { transport, peer, sent, received } = established;
     let connection = Connection::new(role, transport.sealer, transport.opener, params.max_body, 0);
     let shared = Arc::new(Shared {
         inner: Mutex::new(Inner::new(connection)),
@@ -100,9 +85,7 @@ fn start(io: TcpStream, role: Role, established: Established, params: &Params) -
         },
     });
     tokio::spawn(driver::drive(Arc::clone(&shared), io));
-    Channel {
-        handle: Arc::new(Handle(shared)),
-    }
+    Channel { handle: Arc::new(Handle(shared)) }
 }
 
 impl Channel {
@@ -119,11 +102,7 @@ impl Channel {
             {
                 let mut inner = shared.lock();
                 if let Some(id) = inner.accepted.pop_front() {
-                    let waiters = inner
-                        .inboxes
-                        .get(&id)
-                        .map(Inbox::waiters)
-                        .unwrap_or_default();
+                    let waiters = inner.inboxes.get(&id).map(Inbox::waiters).unwrap_or_default();
                     return Some(Stream::accepted(Arc::clone(&self.handle), id, waiters));
                 }
                 if inner.end.is_some() {
@@ -197,10 +176,7 @@ impl Channel {
     /// Bytes written to and read from the socket so far, handshake included.
     pub fn wire(&self) -> (u64, u64) {
         let shared = &self.handle.0;
-        (
-            shared.sent.load(Ordering::Relaxed),
-            shared.received.load(Ordering::Relaxed),
-        )
+        (shared.sent.load(Ordering::Relaxed), shared.received.load(Ordering::Relaxed))
     }
 
     /// Bytes the handshake wrote to and read from the socket.

@@ -78,19 +78,8 @@ struct Turn {
 impl Driver {
     fn new(shared: Arc<Shared>, io: TcpStream) -> Self {
         let born = Instant::now();
-        let output = Output {
-            bytes: Vec::new(),
-            written: 0,
-            batch: BATCH_START,
-            since: born,
-        };
-        Self {
-            shared,
-            io,
-            born,
-            input: Vec::new(),
-            output,
-        }
+        let output = Output { bytes: Vec::new(), written: 0, batch: BATCH_START, since: born };
+        Self { shared, io, born, input: Vec::new(), output }
     }
 
     /// The loop: take what is to be said, write it, wait, read.
@@ -145,10 +134,7 @@ impl Driver {
                 self.output.fill(now_ms, &mut inner);
             }
         }
-        Ok(Turn {
-            wants_input: inner.connection.wants_input(),
-            timeout_ms: inner.connection.next_timeout(),
-        })
+        Ok(Turn { wants_input: inner.connection.wants_input(), timeout_ms: inner.connection.next_timeout() })
     }
 
     /// Writes as much as the socket takes.
@@ -211,9 +197,7 @@ impl Driver {
                 Err(ChannelError::Closed { code: ABANDONED })
             }
             Ok(count) => {
-                self.shared
-                    .received
-                    .fetch_add(count as u64, Ordering::Relaxed);
+                self.shared.received.fetch_add(count as u64, Ordering::Relaxed);
                 let now_ms = self.now_ms();
                 let shared = Arc::clone(&self.shared);
                 let mut inner = shared.lock();
@@ -266,9 +250,7 @@ impl Output {
     }
 
     fn rest(&self) -> Option<&[u8]> {
-        self.bytes
-            .get(self.written..)
-            .filter(|rest| !rest.is_empty())
+        self.bytes.get(self.written..).filter(|rest| !rest.is_empty())
     }
 
     /// Takes the next batch from the connection behind what is not written.
@@ -282,9 +264,7 @@ impl Output {
             BATCH_MAX => RECORD_BODY_MAX,
             slower => slower / RECORDS_PER_BATCH,
         });
-        inner
-            .connection
-            .poll_transmit(now_ms, &mut self.bytes, self.batch);
+        inner.connection.poll_transmit(now_ms, &mut self.bytes, self.batch);
     }
 
     /// Counts written bytes; how long a full batch took decides the size of the next.
@@ -318,11 +298,7 @@ fn deliver(shared: &Shared, inner: &mut Inner) -> Option<u16> {
                 inner.accepted.push_back(id);
                 shared.accepting.notify_waiters();
             }
-            Event::Message {
-                stream: 0,
-                tag,
-                body,
-            } => {
+            Event::Message { stream: 0, tag, body } => {
                 inner.control.push_back(Message { tag, body });
                 shared.control.notify_waiters();
             }
@@ -337,20 +313,12 @@ fn deliver(shared: &Shared, inner: &mut Inner) -> Option<u16> {
                 }
             }
             Event::Finished(id) => {
-                if inner
-                    .inboxes
-                    .get_mut(&id)
-                    .is_some_and(|inbox| inbox.finish())
-                {
+                if inner.inboxes.get_mut(&id).is_some_and(|inbox| inbox.finish()) {
                     inner.inboxes.remove(&id);
                 }
             }
             Event::Reset { stream, code } => {
-                if let Some((messages, detached)) = inner
-                    .inboxes
-                    .get_mut(&stream)
-                    .map(|inbox| inbox.reset(code))
-                {
+                if let Some((messages, detached)) = inner.inboxes.get_mut(&stream).map(|inbox| inbox.reset(code)) {
                     for message in messages {
                         inner.connection.release(stream, message.body.len());
                     }
@@ -374,12 +342,7 @@ fn deliver(shared: &Shared, inner: &mut Inner) -> Option<u16> {
 /// Wakes the senders whose queues have room again.
 fn wake_senders(shared: &Shared, inner: &mut Inner) {
     shared.slots.notify_waiters();
-    let Inner {
-        connection,
-        inboxes,
-        waiting,
-        ..
-    } = inner;
+    let Inner { connection, inboxes, waiting, .. } = inner;
     waiting.retain(|id| {
         let full = connection.pending(*id) >= SEND_QUEUE_MARK;
         if !full && let Some(inbox) = inboxes.get(id) {

@@ -59,9 +59,6 @@ impl ChannelError {
     }
 
     pub(super) fn handshake_timeout() -> Self {
-        ProtocolError::TimedOut {
-            timer: Timer::Handshake,
-        }
-        .into()
+        ProtocolError::TimedOut { timer: Timer::Handshake }.into()
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::protocol::bucket::Bucket;
 use crate::protocol::limits::{
-    ACCEPT_BURST, ACCEPT_PER_SECOND, ADDRESSES_MAX, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX,
-    HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX,
+    ACCEPT_BURST, ACCEPT_PER_SECOND, ADDRESSES_MAX, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, HANDSHAKES_MAX,
+    HANDSHAKES_PER_ADDRESS_MAX,
 };
 
 /// Why a connection was not let in.
@@ -70,10 +70,7 @@ impl Gate {
             return Err(Refusal::Handshakes);
         }
         self.make_room(origin, now_ms)?;
-        let counts = self
-            .origins
-            .entry(origin)
-            .or_insert_with(|| Counts::new(now_ms));
+        let counts = self.origins.entry(origin).or_insert_with(|| Counts::new(now_ms));
         if !counts.rate.take(now_ms) {
             return Err(Refusal::AddressRate);
         }
@@ -111,24 +108,15 @@ impl Gate {
         if self.origins.len() < ADDRESSES_MAX || self.origins.contains_key(&origin) {
             return Ok(());
         }
-        self.origins
-            .retain(|_, counts| counts.connections > 0 || !counts.rate.is_full(now_ms));
-        if self.origins.len() < ADDRESSES_MAX {
-            Ok(())
-        } else {
-            Err(Refusal::Addresses)
-        }
+        self.origins.retain(|_, counts| counts.connections > 0 || !counts.rate.is_full(now_ms));
+        if self.origins.len() < ADDRESSES_MAX { Ok(()) } else { Err(Refusal::Addresses) }
     }
 }
 
 impl Counts {
     fn new(now_ms: u64) -> Self {
         let rate = Bucket::per_second(ACCEPT_BURST, ACCEPT_PER_SECOND, now_ms);
-        Self {
-            connections: 0,
-            handshakes: 0,
-            rate,
-        }
+        Self { connections: 0, handshakes: 0, rate }
     }
 }
 

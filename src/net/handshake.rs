@@ -62,11 +62,7 @@ pub(super) async fn initiate<S: AsyncRead + AsyncWrite + Unpin>(
     params: &Params,
 ) -> Result<Established, ChannelError> {
     let hello = own_hello(params)?;
-    let mut wire = Wire {
-        io,
-        sent: 0,
-        received: 0,
-    };
+    let mut wire = Wire { io, sent: 0, received: 0 };
     let start = <Initiator<_>>::new(&PREFACE, params.key.clone(), fresh_secret()?);
     let mut first = Vec::with_capacity(MESSAGE_1_LEN);
     let await_second = start.write_first(&[], &mut first)?;
@@ -85,12 +81,7 @@ pub(super) async fn initiate<S: AsyncRead + AsyncWrite + Unpin>(
     let mut third = Vec::with_capacity(MESSAGE_3_MAX);
     let transport = send_third.write_third(&hello, &mut third)?;
     wire.write(&[&framed(&third)]).await?;
-    Ok(Established {
-        transport,
-        peer,
-        sent: wire.sent,
-        received: wire.received,
-    })
+    Ok(Established { transport, peer, sent: wire.sent, received: wire.received })
 }
 
 /// The answering side.
@@ -99,11 +90,7 @@ pub(super) async fn respond<S: AsyncRead + AsyncWrite + Unpin>(
     params: &Params,
 ) -> Result<Established, ChannelError> {
     let hello = own_hello(params)?;
-    let mut wire = Wire {
-        io,
-        sent: 0,
-        received: 0,
-    };
+    let mut wire = Wire { io, sent: 0, received: 0 };
     let preface = wire.read::<PREFACE_LEN>().await?;
     if let Err(error) = check_preface(&preface) {
         if matches!(error, ProtocolError::PeerIncompatible { .. }) {
@@ -112,9 +99,7 @@ pub(super) async fn respond<S: AsyncRead + AsyncWrite + Unpin>(
         return Err(error.into());
     }
     let field = wire.read::<2>().await?;
-    let first = wire
-        .read_message(field, MESSAGE_1_LEN, MESSAGE_1_LEN)
-        .await?;
+    let first = wire.read_message(field, MESSAGE_1_LEN, MESSAGE_1_LEN).await?;
     let start = <Responder<_>>::new(&PREFACE, params.key.clone(), fresh_secret()?);
     let (send_second, _) = start.read_first(&first)?;
     let mut second = Vec::with_capacity(MESSAGE_2_MAX);
@@ -125,12 +110,7 @@ pub(super) async fn respond<S: AsyncRead + AsyncWrite + Unpin>(
     let third = wire.read_message(field, 1, MESSAGE_3_MAX).await?;
     let (transport, payload) = await_third.read_third(&third)?;
     let peer = judge(params, transport.remote_key, &payload)?;
-    Ok(Established {
-        transport,
-        peer,
-        sent: wire.sent,
-        received: wire.received,
-    })
+    Ok(Established { transport, peer, sent: wire.sent, received: wire.received })
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
@@ -155,28 +135,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
 
     async fn read<const N: usize>(&mut self) -> Result<[u8; N], ChannelError> {
         let mut bytes = [0; N];
-        self.io
-            .read_exact(&mut bytes)
-            .await
-            .map_err(ChannelError::io)?;
+        self.io.read_exact(&mut bytes).await.map_err(ChannelError::io)?;
         self.received += N as u64;
         Ok(bytes)
     }
 
     /// Reads a handshake message whose length field has been read; no more is allocated than
     /// the bound of the message.
-    async fn read_message(
-        &mut self,
-        field: [u8; 2],
-        min: usize,
-        max: usize,
-    ) -> Result<Vec<u8>, ChannelError> {
+    async fn read_message(&mut self, field: [u8; 2], min: usize, max: usize) -> Result<Vec<u8>, ChannelError> {
         let length = message_length(field, min..=max)?;
         let mut message = vec![0; length];
-        self.io
-            .read_exact(&mut message)
-            .await
-            .map_err(ChannelError::io)?;
+        self.io.read_exact(&mut message).await.map_err(ChannelError::io)?;
         self.received += length as u64;
         Ok(message)
     }
@@ -185,19 +154,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
 fn judge(params: &Params, key: PublicKey, payload: &[u8]) -> Result<Peer, ChannelError> {
     let hello = Hello::decode(payload).map_err(|_| ProtocolError::from(Rule::Hello))?;
     let peer = Peer { key, hello };
-    if (params.check)(&peer) {
-        Ok(peer)
-    } else {
-        Err(ProtocolError::from(Rule::Identity).into())
-    }
+    if (params.check)(&peer) { Ok(peer) } else { Err(ProtocolError::from(Rule::Identity).into()) }
 }
 
 fn own_hello(params: &Params) -> Result<Vec<u8>, ChannelError> {
-    if params.hello.fits() {
-        Ok(params.hello.encode())
-    } else {
-        Err(ChannelError::HelloTooLong)
-    }
+    if params.hello.fits() { Ok(params.hello.encode()) } else { Err(ChannelError::HelloTooLong) }
 }
 
 fn fresh_secret() -> Result<[u8; 32], ChannelError> {

@@ -31,11 +31,7 @@ impl Listener {
 
     /// Takes a socket that listens already.
     pub fn from_socket(socket: TcpListener) -> Self {
-        Self {
-            socket,
-            gate: Arc::default(),
-            born: Instant::now(),
-        }
+        Self { socket, gate: Arc::default(), born: Instant::now() }
     }
 
     /// The address that is bound.
@@ -73,23 +69,14 @@ impl Listener {
         let now_ms = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
         let origin = Origin::of(address.ip());
         lock(&self.gate).admit(origin, now_ms)?;
-        Ok(Place {
-            gate: Arc::clone(&self.gate),
-            origin,
-            shaking: true,
-        })
+        Ok(Place { gate: Arc::clone(&self.gate), origin, shaking: true })
     }
 }
 
 /// One connection from its handshake to its end. Its place is given back even by a panic, which
 /// ends this task and no other.
-async fn welcome<F, S>(
-    io: TcpStream,
-    address: SocketAddr,
-    mut place: Place,
-    params: Params,
-    serve: F,
-) where
+async fn welcome<F, S>(io: TcpStream, address: SocketAddr, mut place: Place, params: Params, serve: F)
+where
     F: Fn(Channel, SocketAddr) -> S,
     S: Future<Output = ()>,
 {

@@ -57,21 +57,11 @@ enum InboxEnd {
 
 impl Stream {
     pub(super) fn new(handle: Arc<Handle>, priority: Priority) -> Self {
-        Self {
-            handle,
-            id: OnceLock::new(),
-            priority,
-            waiters: Arc::default(),
-        }
+        Self { handle, id: OnceLock::new(), priority, waiters: Arc::default() }
     }
 
     pub(super) fn accepted(handle: Arc<Handle>, id: StreamId, waiters: Arc<Waiters>) -> Self {
-        Self {
-            handle,
-            id: OnceLock::from(id),
-            priority: Priority::Bulk,
-            waiters,
-        }
+        Self { handle, id: OnceLock::from(id), priority: Priority::Bulk, waiters }
     }
 
     /// The stream's number; `None` until the first message of a new stream is sent.
@@ -167,8 +157,7 @@ impl Stream {
 
     /// Bytes queued and not yet on their way.
     pub fn pending(&self) -> usize {
-        self.id()
-            .map_or(0, |id| self.shared().lock().connection.pending(id))
+        self.id().map_or(0, |id| self.shared().lock().connection.pending(id))
     }
 
     fn shared(&self) -> &Shared {
@@ -195,12 +184,7 @@ impl Stream {
     }
 
     /// Queues the message if there is room, and says whether there was.
-    fn try_send(
-        &self,
-        inner: &mut Inner,
-        tag: u8,
-        body: &mut Option<Vec<u8>>,
-    ) -> Result<bool, ChannelError> {
+    fn try_send(&self, inner: &mut Inner, tag: u8, body: &mut Option<Vec<u8>>) -> Result<bool, ChannelError> {
         if let Some(end) = &inner.end {
             return Err(end.clone());
         }
@@ -208,13 +192,8 @@ impl Stream {
             if !inner.connection.can_open() {
                 return Ok(false);
             }
-            let id = inner
-                .connection
-                .open(self.priority, tag, body.take().unwrap_or_default())?;
-            let inbox = Inbox {
-                waiters: Arc::clone(&self.waiters),
-                ..Inbox::default()
-            };
+            let id = inner.connection.open(self.priority, tag, body.take().unwrap_or_default())?;
+            let inbox = Inbox { waiters: Arc::clone(&self.waiters), ..Inbox::default() };
             inner.inboxes.insert(id, inbox);
             self.id.get_or_init(|| id);
             return Ok(true);
@@ -226,9 +205,7 @@ impl Stream {
             inner.waiting.push(id);
             return Ok(false);
         }
-        inner
-            .connection
-            .send(id, tag, body.take().unwrap_or_default())?;
+        inner.connection.send(id, tag, body.take().unwrap_or_default())?;
         Ok(true)
     }
 }

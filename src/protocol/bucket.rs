@@ -15,12 +15,7 @@ impl Bucket {
     /// A full bucket of `burst` tokens, each of which comes back after `token_us` microseconds.
     pub fn new(burst: u32, token_us: u64, now_ms: u64) -> Self {
         let full_us = u64::from(burst).saturating_mul(token_us);
-        Self {
-            token_us,
-            full_us,
-            level_us: full_us,
-            filled_ms: now_ms,
-        }
+        Self { token_us, full_us, level_us: full_us, filled_ms: now_ms }
     }
 
     /// A full bucket of `burst` tokens that refills at `per_second`, which is not zero.

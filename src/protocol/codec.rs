@@ -49,20 +49,14 @@ mod tests {
     fn trailing_byte_is_refused() {
         let mut bytes = encode(&5u8);
         bytes.push(0xc0);
-        assert_eq!(
-            decode::<u8>(&bytes),
-            Err(DecodeError::Trailing { extra: 1 })
-        );
+        assert_eq!(decode::<u8>(&bytes), Err(DecodeError::Trailing { extra: 1 }));
     }
 
     #[test]
     fn cut_bytes_are_refused() {
         let bytes = encode(&(1u64 << 40, vec![1u8, 2, 3]));
         for end in 0..bytes.len() {
-            assert_eq!(
-                decode::<(u64, Vec<u8>)>(&bytes[..end]),
-                Err(DecodeError::Malformed)
-            );
+            assert_eq!(decode::<(u64, Vec<u8>)>(&bytes[..end]), Err(DecodeError::Malformed));
         }
     }
 

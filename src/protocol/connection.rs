@@ -33,8 +33,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::bucket::Bucket;
 use super::error::ProtocolError;
 use super::limits::{
-    CONTROL_BODY_MAX, MESSAGE_HEADER_LEN, MESSAGES_HELD_MAX, RECORD_BODY_FLOOR, RECORD_BODY_MAX,
-    STREAMS_MAX,
+    CONTROL_BODY_MAX, MESSAGE_HEADER_LEN, MESSAGES_HELD_MAX, RECORD_BODY_FLOOR, RECORD_BODY_MAX, STREAMS_MAX,
 };
 use super::noise::{Opener, Sealer};
 use super::record::{CONTROL_STREAM, PingToken};
@@ -228,12 +227,7 @@ impl Connection {
     /// Opens a stream with its first message, which carries the request or push.
     ///
     /// First records leave in the order of these calls, before other stream data.
-    pub fn open(
-        &mut self,
-        priority: Priority,
-        tag: u8,
-        body: Vec<u8>,
-    ) -> Result<StreamId, SendError> {
+    pub fn open(&mut self, priority: Priority, tag: u8, body: Vec<u8>) -> Result<StreamId, SendError> {
         self.check_open()?;
         if !self.can_open() {
             return Err(SendError::TooManyStreams);
@@ -260,11 +254,7 @@ impl Connection {
             return Ok(());
         }
         let length = self.check_body(tag, &body, u32::MAX)?;
-        let half = &mut self
-            .streams
-            .get_mut(&stream)
-            .ok_or(SendError::NoStream)?
-            .send;
+        let half = &mut self.streams.get_mut(&stream).ok_or(SendError::NoStream)?.send;
         if half.finishing {
             return Err(SendError::NoStream);
         }
@@ -276,11 +266,7 @@ impl Connection {
     /// Ends this side's direction of a stream after what is queued.
     pub fn finish(&mut self, stream: StreamId) -> Result<(), SendError> {
         self.check_open()?;
-        self.streams
-            .get_mut(&stream)
-            .ok_or(SendError::NoStream)?
-            .send
-            .finishing = true;
+        self.streams.get_mut(&stream).ok_or(SendError::NoStream)?.send.finishing = true;
         self.list(stream);
         Ok(())
     }
@@ -348,9 +334,7 @@ impl Connection {
         if stream == CONTROL_STREAM {
             return self.control_out.queued;
         }
-        self.streams
-            .get(&stream)
-            .map_or(0, |state| state.send.queued)
+        self.streams.get(&stream).map_or(0, |state| state.send.queued)
     }
 
     /// Says whether one more stream may be opened.
@@ -365,20 +349,13 @@ impl Connection {
 
     /// Says whether this side has ended its direction of a stream, or the stream is no more.
     pub fn is_finishing(&self, stream: StreamId) -> bool {
-        self.streams
-            .get(&stream)
-            .is_none_or(|state| state.send.finishing)
+        self.streams.get(&stream).is_none_or(|state| state.send.finishing)
     }
 
     /// Says whether polling for a transmission would give bytes at once.
     pub fn has_output(&self) -> bool {
         match self.state {
-            State::Open => {
-                self.has_urgent()
-                    || self.has_listed()
-                    || self.is_control_due()
-                    || self.is_reset_due()
-            }
+            State::Open => self.has_urgent() || self.has_listed() || self.is_control_due() || self.is_reset_due(),
             _ => self.has_sendable(),
         }
     }
@@ -399,19 +376,12 @@ impl Connection {
     }
 
     fn check_open(&self) -> Result<(), SendError> {
-        if self.state == State::Open {
-            Ok(())
-        } else {
-            Err(SendError::Closed)
-        }
+        if self.state == State::Open { Ok(()) } else { Err(SendError::Closed) }
     }
 
     fn check_body(&self, tag: u8, body: &[u8], cap: u32) -> Result<u32, SendError> {
         let max = (self.max_body)(tag).unwrap_or(u32::MAX).min(cap);
-        u32::try_from(body.len())
-            .ok()
-            .filter(|len| *len <= max)
-            .ok_or(SendError::TooLong)
+        u32::try_from(body.len()).ok().filter(|len| *len <= max).ok_or(SendError::TooLong)
     }
 
     /// Counts a stream out once both directions are over, and forgets it once nothing is held.
@@ -426,11 +396,7 @@ impl Connection {
 
     /// Takes a stream that has just become over off the count of open ones.
     fn count_out(&mut self, local: bool) {
-        let count = if local {
-            &mut self.local_open
-        } else {
-            &mut self.remote_open
-        };
+        let count = if local { &mut self.local_open } else { &mut self.remote_open };
         *count = count.saturating_sub(1);
     }
 

@@ -96,7 +96,13 @@ impl ListReader {
     ///
     /// # Errors
     /// [`Malformed`] when it is not the list of the file `id`.
-    pub fn chunks(&mut self, body: &[u8], id: FileId, size: u64, class: Class) -> Result<Option<Vec<Chunk>>, Malformed> {
+    pub fn chunks(
+        &mut self,
+        body: &[u8],
+        id: FileId,
+        size: u64,
+        class: Class,
+    ) -> Result<Option<Vec<Chunk>>, Malformed> {
         let part: Chunks = decode("chunk list", body)?;
         self.chunks.extend(part.list);
         let least = class.sizes().0 as u64;

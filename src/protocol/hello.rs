@@ -14,8 +14,8 @@ use serde_bytes::ByteBuf;
 
 use super::codec::{self, DecodeError};
 use super::limits::{
-    HELLO_CERTIFICATE_MAX, HELLO_EXTENSIONS_MAX, HELLO_FEATURES_MAX, HELLO_LIMITS_MAX,
-    MESSAGE_3_MAX, MESSAGE_3_OVERHEAD,
+    HELLO_CERTIFICATE_MAX, HELLO_EXTENSIONS_MAX, HELLO_FEATURES_MAX, HELLO_LIMITS_MAX, MESSAGE_3_MAX,
+    MESSAGE_3_OVERHEAD,
 };
 
 /// One side's statement.
@@ -51,10 +51,7 @@ type Wire = (
 impl Hello {
     /// The bytes of the payload. Lists are sorted here; a repeated tag keeps its first value.
     pub fn encode(&self) -> Vec<u8> {
-        let extensions = self
-            .extensions
-            .iter()
-            .map(|(tag, b)| (*tag, ByteBuf::from(b.clone())));
+        let extensions = self.extensions.iter().map(|(tag, b)| (*tag, ByteBuf::from(b.clone())));
         let wire: Wire = (
             Bounded(ascending(self.features.clone(), |feature| *feature)),
             Bounded(ascending(self.limits.clone(), |(tag, _)| *tag)),
@@ -70,9 +67,7 @@ impl Hello {
         let sorted = ascends(&features.0, |feature| *feature)
             && ascends(&limits.0, |(tag, _)| *tag)
             && ascends(&extensions.0, |(tag, _)| *tag);
-        let fits = certificate
-            .as_ref()
-            .is_none_or(|c| c.len() <= HELLO_CERTIFICATE_MAX);
+        let fits = certificate.as_ref().is_none_or(|c| c.len() <= HELLO_CERTIFICATE_MAX);
         if !sorted || !fits {
             return Err(DecodeError::Malformed);
         }
@@ -80,11 +75,7 @@ impl Hello {
             features: features.0,
             limits: limits.0,
             certificate: certificate.map(ByteBuf::into_vec),
-            extensions: extensions
-                .0
-                .into_iter()
-                .map(|(tag, b)| (tag, b.into_vec()))
-                .collect(),
+            extensions: extensions.0.into_iter().map(|(tag, b)| (tag, b.into_vec())).collect(),
         })
     }
 
@@ -93,25 +84,15 @@ impl Hello {
         let bounded = self.features.len() <= HELLO_FEATURES_MAX
             && self.limits.len() <= HELLO_LIMITS_MAX
             && self.extensions.len() <= HELLO_EXTENSIONS_MAX
-            && self
-                .certificate
-                .as_ref()
-                .is_none_or(|c| c.len() <= HELLO_CERTIFICATE_MAX);
+            && self.certificate.as_ref().is_none_or(|c| c.len() <= HELLO_CERTIFICATE_MAX);
         bounded && self.encode().len() + MESSAGE_3_OVERHEAD <= MESSAGE_3_MAX
     }
 
     /// What this statement and another one have in common.
     pub fn agree(&self, other: &Hello) -> Agreed {
-        let features = self
-            .features
-            .iter()
-            .filter(|f| other.features.contains(f))
-            .copied();
+        let features = self.features.iter().filter(|f| other.features.contains(f)).copied();
         let limits = self.limits.iter().filter_map(|(tag, ours)| {
-            let (_, theirs) = other
-                .limits
-                .iter()
-                .find(|(other_tag, _)| other_tag == tag)?;
+            let (_, theirs) = other.limits.iter().find(|(other_tag, _)| other_tag == tag)?;
             Some((*tag, *ours.min(theirs)))
         });
         Agreed {
@@ -186,11 +167,7 @@ mod tests {
 
     #[test]
     fn golden_bytes_stay() {
-        let bytes = Hello {
-            certificate: None,
-            ..sample()
-        }
-        .encode();
+        let bytes = Hello { certificate: None, ..sample() }.encode();
         let golden = "949201cd012c9292010592 09cf0000010000000000c0929202c40092cd9c40c4020102";
         assert_eq!(
             data_encoding::HEXLOWER.encode(&bytes),
@@ -202,19 +179,9 @@ mod tests {
 
     #[test]
     fn agreement_is_what_both_have_and_the_smaller_limit() {
-        let other = Hello {
-            features: vec![2, 300],
-            limits: vec![(9, 7), (10, 1)],
-            ..sample()
-        };
+        let other = Hello { features: vec![2, 300], limits: vec![(9, 7), (10, 1)], ..sample() };
         let agreed = sample().agree(&other);
-        assert_eq!(
-            agreed,
-            Agreed {
-                features: vec![300],
-                limits: vec![(9, 7)]
-            }
-        );
+        assert_eq!(agreed, Agreed { features: vec![300], limits: vec![(9, 7)] });
         assert_eq!(other.agree(&sample()), agreed);
     }
 
@@ -229,12 +196,7 @@ mod tests {
         refused(&(vec![2u16, 1], &empty, &none, &empty));
         refused(&(vec![1u16, 1], &empty, &none, &empty));
         refused(&(&empty, vec![(3u16, 1u64), (2, 1)], &none, &empty));
-        refused(&(
-            &empty,
-            &empty,
-            &none,
-            vec![(1u16, ByteBuf::new()), (1, ByteBuf::new())],
-        ));
+        refused(&(&empty, &empty, &none, vec![(1u16, ByteBuf::new()), (1, ByteBuf::new())]));
         refused(&(&empty, &empty, Some(ByteBuf::from(vec![0; 513])), &empty));
         refused(&((0..65u16).collect::<Vec<_>>(), &empty, &none, &empty));
         refused(&(vec![70_000u32], &empty, &none, &empty));
@@ -242,10 +204,7 @@ mod tests {
         refused(&(&empty, &empty, &none, &empty, 1u8));
         let mut trailing = sample().encode();
         trailing.push(0);
-        assert_eq!(
-            Hello::decode(&trailing),
-            Err(DecodeError::Trailing { extra: 1 })
-        );
+        assert_eq!(Hello::decode(&trailing), Err(DecodeError::Trailing { extra: 1 }));
     }
 
     #[test]

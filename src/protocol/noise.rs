@@ -57,9 +57,7 @@ impl From<NoiseError> for ProtocolError {
             NoiseError::Short => Rule::HandshakeLength.into(),
             NoiseError::LowOrderPoint => Rule::LowOrderPoint.into(),
             NoiseError::Tampered => ProtocolError::Tampered,
-            NoiseError::Exhausted => ProtocolError::TimedOut {
-                timer: super::error::Timer::Lifetime,
-            },
+            NoiseError::Exhausted => ProtocolError::TimedOut { timer: super::error::Timer::Lifetime },
         }
     }
 }
@@ -81,11 +79,7 @@ impl SecretKey {
 
     fn agree(&self, theirs: &PublicKey) -> Result<x25519_dalek::SharedSecret, NoiseError> {
         let shared = self.0.diffie_hellman(&Point::from(*theirs));
-        if shared.was_contributory() {
-            Ok(shared)
-        } else {
-            Err(NoiseError::LowOrderPoint)
-        }
+        if shared.was_contributory() { Ok(shared) } else { Err(NoiseError::LowOrderPoint) }
     }
 }
 
@@ -138,12 +132,7 @@ impl<H: NoiseHash> Own<H> {
         let mut symmetric = Symmetric::new();
         symmetric.mix_hash(prologue);
         let ephemeral = SecretKey::from_bytes(ephemeral);
-        Self {
-            symmetric,
-            fixed,
-            ephemeral,
-            hash: PhantomData,
-        }
+        Self { symmetric, fixed, ephemeral, hash: PhantomData }
     }
 
     fn write_ephemeral(&mut self, out: &mut Vec<u8>) {
@@ -157,19 +146,14 @@ impl<H: NoiseHash> Own<H> {
         self.symmetric.encrypt_and_hash(&public, out)
     }
 
-    fn read_ephemeral<'a>(
-        &mut self,
-        message: &'a [u8],
-    ) -> Result<(PublicKey, &'a [u8]), NoiseError> {
+    fn read_ephemeral<'a>(&mut self, message: &'a [u8]) -> Result<(PublicKey, &'a [u8]), NoiseError> {
         let (key, rest) = message.split_first_chunk().ok_or(NoiseError::Short)?;
         self.symmetric.mix_hash(key);
         Ok((*key, rest))
     }
 
     fn read_fixed<'a>(&mut self, message: &'a [u8]) -> Result<(PublicKey, &'a [u8]), NoiseError> {
-        let (sealed, rest) = message
-            .split_first_chunk::<{ KEY_LEN + TAG_LEN }>()
-            .ok_or(NoiseError::Short)?;
+        let (sealed, rest) = message.split_first_chunk::<{ KEY_LEN + TAG_LEN }>().ok_or(NoiseError::Short)?;
         let key = self.symmetric.decrypt_and_hash(sealed)?;
         Ok((*key.first_chunk().ok_or(NoiseError::Short)?, rest))
     }
@@ -193,50 +177,28 @@ enum Secret {
 impl<H: NoiseHash> Initiator<SendFirst, H> {
     /// Begins a handshake; `ephemeral` must be fresh random bytes.
     pub fn new(prologue: &[u8], fixed: SecretKey, ephemeral: [u8; KEY_LEN]) -> Self {
-        Self {
-            own: Own::new(prologue, fixed, ephemeral),
-            state: SendFirst(()),
-        }
+        Self { own: Own::new(prologue, fixed, ephemeral), state: SendFirst(()) }
     }
 
     /// Appends message 1 to `out`. Its payload travels in the clear.
-    pub fn write_first(
-        mut self,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Initiator<AwaitSecond, H>, NoiseError> {
+    pub fn write_first(mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<Initiator<AwaitSecond, H>, NoiseError> {
         self.own.write_ephemeral(out);
         self.own.symmetric.encrypt_and_hash(payload, out)?;
-        Ok(Initiator {
-            own: self.own,
-            state: AwaitSecond(()),
-        })
+        Ok(Initiator { own: self.own, state: AwaitSecond(()) })
     }
 }
 
 impl<H: NoiseHash> Initiator<AwaitSecond, H> {
     /// Reads message 2 and gives its payload.
-    pub fn read_second(
-        mut self,
-        message: &[u8],
-    ) -> Result<(Initiator<SendThird, H>, Vec<u8>), NoiseError> {
+    pub fn read_second(mut self, message: &[u8]) -> Result<(Initiator<SendThird, H>, Vec<u8>), NoiseError> {
         let AwaitSecond(()) = self.state;
         let (remote_ephemeral, rest) = self.own.read_ephemeral(message)?;
         self.own.mix(Secret::Ephemeral, &remote_ephemeral)?;
         let (remote_fixed, rest) = self.own.read_fixed(rest)?;
         self.own.mix(Secret::Ephemeral, &remote_fixed)?;
         let payload = self.own.symmetric.decrypt_and_hash(rest)?;
-        let state = SendThird {
-            remote_ephemeral,
-            remote_fixed,
-        };
-        Ok((
-            Initiator {
-                own: self.own,
-                state,
-            },
-            payload,
-        ))
+        let state = SendThird { remote_ephemeral, remote_fixed };
+        Ok((Initiator { own: self.own, state }, payload))
     }
 }
 
@@ -247,11 +209,7 @@ impl<H: NoiseHash> Initiator<SendThird, H> {
     }
 
     /// Appends message 3 to `out` and gives the transport.
-    pub fn write_third(
-        mut self,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Transport, NoiseError> {
+    pub fn write_third(mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<Transport, NoiseError> {
         self.own.write_fixed(out)?;
         self.own.mix(Secret::Fixed, &self.state.remote_ephemeral)?;
         self.own.symmetric.encrypt_and_hash(payload, out)?;
@@ -264,47 +222,28 @@ impl<H: NoiseHash> Initiator<SendThird, H> {
 impl<H: NoiseHash> Responder<AwaitFirst, H> {
     /// Begins the answering side; `ephemeral` must be fresh random bytes.
     pub fn new(prologue: &[u8], fixed: SecretKey, ephemeral: [u8; KEY_LEN]) -> Self {
-        Self {
-            own: Own::new(prologue, fixed, ephemeral),
-            state: AwaitFirst(()),
-        }
+        Self { own: Own::new(prologue, fixed, ephemeral), state: AwaitFirst(()) }
     }
 
     /// Reads message 1 and gives its payload.
-    pub fn read_first(
-        mut self,
-        message: &[u8],
-    ) -> Result<(Responder<SendSecond, H>, Vec<u8>), NoiseError> {
+    pub fn read_first(mut self, message: &[u8]) -> Result<(Responder<SendSecond, H>, Vec<u8>), NoiseError> {
         let AwaitFirst(()) = self.state;
         let (remote_ephemeral, rest) = self.own.read_ephemeral(message)?;
         let payload = self.own.symmetric.decrypt_and_hash(rest)?;
-        Ok((
-            Responder {
-                own: self.own,
-                state: SendSecond { remote_ephemeral },
-            },
-            payload,
-        ))
+        Ok((Responder { own: self.own, state: SendSecond { remote_ephemeral } }, payload))
     }
 }
 
 impl<H: NoiseHash> Responder<SendSecond, H> {
     /// Appends message 2 to `out`. Anyone may read its payload by dialling.
-    pub fn write_second(
-        mut self,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Responder<AwaitThird, H>, NoiseError> {
+    pub fn write_second(mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<Responder<AwaitThird, H>, NoiseError> {
         let theirs = self.state.remote_ephemeral;
         self.own.write_ephemeral(out);
         self.own.mix(Secret::Ephemeral, &theirs)?;
         self.own.write_fixed(out)?;
         self.own.mix(Secret::Fixed, &theirs)?;
         self.own.symmetric.encrypt_and_hash(payload, out)?;
-        Ok(Responder {
-            own: self.own,
-            state: AwaitThird(()),
-        })
+        Ok(Responder { own: self.own, state: AwaitThird(()) })
     }
 }
 

@@ -31,9 +31,7 @@ pub fn check_preface(bytes: &[u8; PREFACE_LEN]) -> Result<(), ProtocolError> {
     match split(bytes) {
         (MAGIC, WIRE_VERSION, [0, 0]) => Ok(()),
         (MAGIC, theirs, [0, 0]) => Err(ProtocolError::PeerIncompatible { theirs }),
-        _ => Err(ProtocolError::PeerMisbehaved {
-            rule: Rule::Preface,
-        }),
+        _ => Err(ProtocolError::PeerMisbehaved { rule: Rule::Preface }),
     }
 }
 
@@ -48,9 +46,7 @@ pub fn begins_reject(first: [u8; 2]) -> bool {
 pub fn read_reject(bytes: &[u8; PREFACE_LEN]) -> ProtocolError {
     match split(bytes) {
         (MAGIC, theirs, REJECT_TAIL) => ProtocolError::PeerIncompatible { theirs },
-        _ => ProtocolError::PeerMisbehaved {
-            rule: Rule::Preface,
-        },
+        _ => ProtocolError::PeerMisbehaved { rule: Rule::Preface },
     }
 }
 
@@ -61,16 +57,9 @@ pub fn framed(message: &[u8]) -> Vec<u8> {
 }
 
 /// Reads `[handshake.length]` and checks it before anything is allocated for the message.
-pub fn message_length(
-    field: [u8; 2],
-    allowed: RangeInclusive<usize>,
-) -> Result<usize, ProtocolError> {
+pub fn message_length(field: [u8; 2], allowed: RangeInclusive<usize>) -> Result<usize, ProtocolError> {
     let length = usize::from(u16::from_be_bytes(field));
-    if allowed.contains(&length) {
-        Ok(length)
-    } else {
-        Err(Rule::HandshakeLength.into())
-    }
+    if allowed.contains(&length) { Ok(length) } else { Err(Rule::HandshakeLength.into()) }
 }
 
 fn split(bytes: &[u8; PREFACE_LEN]) -> ([u8; 5], u8, [u8; 2]) {
@@ -100,14 +89,8 @@ mod tests {
 
     #[test]
     fn other_version_is_incompatible_not_misbehaved() {
-        assert_eq!(
-            check_preface(b"mirra\x02\0\0"),
-            Err(ProtocolError::PeerIncompatible { theirs: 2 })
-        );
-        assert_eq!(
-            read_reject(b"mirra\x07\xff\xff"),
-            ProtocolError::PeerIncompatible { theirs: 7 }
-        );
+        assert_eq!(check_preface(b"mirra\x02\0\0"), Err(ProtocolError::PeerIncompatible { theirs: 2 }));
+        assert_eq!(read_reject(b"mirra\x07\xff\xff"), ProtocolError::PeerIncompatible { theirs: 7 });
     }
 
     #[test]

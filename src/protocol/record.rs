@@ -82,19 +82,13 @@ pub enum Record<'a> {
 /// Checks the length field of a record: `[record.length]`.
 pub fn check_length(field: [u8; 2]) -> Result<usize, ProtocolError> {
     let length = usize::from(u16::from_be_bytes(field));
-    if length < RECORD_LEN_MIN {
-        Err(Rule::RecordLength.into())
-    } else {
-        Ok(length)
-    }
+    if length < RECORD_LEN_MIN { Err(Rule::RecordLength.into()) } else { Ok(length) }
 }
 
 impl<'a> Record<'a> {
     /// Reads the plain bytes of a record.
     pub fn parse(plain: &'a [u8]) -> Result<Self, Rule> {
-        let (header, body) = plain
-            .split_first_chunk::<RECORD_HEADER_LEN>()
-            .ok_or(Rule::RecordLength)?;
+        let (header, body) = plain.split_first_chunk::<RECORD_HEADER_LEN>().ok_or(Rule::RecordLength)?;
         // [record.type] [record.stream]
         let [kind, id @ ..] = *header;
         let stream = u32::from_be_bytes(id);
@@ -104,10 +98,7 @@ impl<'a> Record<'a> {
                 let amount = u32::from_be_bytes(exactly(body)?);
                 Ok(Record::Credit { stream, amount })
             }
-            RESET if stream != CONTROL_STREAM => Ok(Record::Reset {
-                stream,
-                code: u16::from_be_bytes(exactly(body)?),
-            }),
+            RESET if stream != CONTROL_STREAM => Ok(Record::Reset { stream, code: u16::from_be_bytes(exactly(body)?) }),
             PING if stream == CONTROL_STREAM => {
                 // [ping.kind] [ping.token]
                 let [mark, token @ ..] = exactly::<9>(body)?;
@@ -117,12 +108,8 @@ impl<'a> Record<'a> {
                     _ => Err(Rule::RecordBody),
                 }
             }
-            CLOSE if stream == CONTROL_STREAM => Ok(Record::Close {
-                code: u16::from_be_bytes(exactly(body)?),
-            }),
-            ERROR if stream == CONTROL_STREAM => Ok(Record::Error {
-                code: u16::from_be_bytes(exactly(body)?),
-            }),
+            CLOSE if stream == CONTROL_STREAM => Ok(Record::Close { code: u16::from_be_bytes(exactly(body)?) }),
+            ERROR if stream == CONTROL_STREAM => Ok(Record::Error { code: u16::from_be_bytes(exactly(body)?) }),
             CREDIT..=ERROR => Err(Rule::StreamId),
             _ => Err(Rule::RecordType),
         }
@@ -132,39 +119,23 @@ impl<'a> Record<'a> {
         match (last, bytes.is_empty(), stream == CONTROL_STREAM) {
             (false, true, _) => Err(Rule::RecordBody),
             (true, _, true) => Err(Rule::StreamId),
-            _ => Ok(Record::Data {
-                stream,
-                last,
-                bytes,
-            }),
+            _ => Ok(Record::Data { stream, last, bytes }),
         }
     }
 
     /// Appends this record to `out`, sealed.
     pub fn write(&self, sealer: &mut Sealer, out: &mut Vec<u8>) -> Result<(), NoiseError> {
         match *self {
-            Record::Data {
-                stream,
-                last,
-                bytes,
-            } => write_data(sealer, out, stream, |body| {
+            Record::Data { stream, last, bytes } => write_data(sealer, out, stream, |body| {
                 body.extend_from_slice(bytes);
                 last
             }),
-            Record::Credit { stream, amount } => {
-                write_record(sealer, out, CREDIT, stream, &amount.to_be_bytes())
-            }
-            Record::Reset { stream, code } => {
-                write_record(sealer, out, RESET, stream, &code.to_be_bytes())
-            }
+            Record::Credit { stream, amount } => write_record(sealer, out, CREDIT, stream, &amount.to_be_bytes()),
+            Record::Reset { stream, code } => write_record(sealer, out, RESET, stream, &code.to_be_bytes()),
             Record::Ping { token } => write_ping(sealer, out, PING_ASK, token),
             Record::Pong { token } => write_ping(sealer, out, PING_ANSWER, token),
-            Record::Close { code } => {
-                write_record(sealer, out, CLOSE, CONTROL_STREAM, &code.to_be_bytes())
-            }
-            Record::Error { code } => {
-                write_record(sealer, out, ERROR, CONTROL_STREAM, &code.to_be_bytes())
-            }
+            Record::Close { code } => write_record(sealer, out, CLOSE, CONTROL_STREAM, &code.to_be_bytes()),
+            Record::Error { code } => write_record(sealer, out, ERROR, CONTROL_STREAM, &code.to_be_bytes()),
         }
     }
 }
@@ -186,32 +157,15 @@ pub(super) fn write_data(
     seal(sealer, out, start)
 }
 
-fn write_record(
-    sealer: &mut Sealer,
-    out: &mut Vec<u8>,
-    kind: u8,
-    stream: u32,
-    body: &[u8],
-) -> Result<(), NoiseError> {
+fn write_record(sealer: &mut Sealer, out: &mut Vec<u8>, kind: u8, stream: u32, body: &[u8]) -> Result<(), NoiseError> {
     let start = begin(out, kind, stream);
     out.extend_from_slice(body);
     seal(sealer, out, start)
 }
 
-fn write_ping(
-    sealer: &mut Sealer,
-    out: &mut Vec<u8>,
-    mark: u8,
-    token: PingToken,
-) -> Result<(), NoiseError> {
+fn write_ping(sealer: &mut Sealer, out: &mut Vec<u8>, mark: u8, token: PingToken) -> Result<(), NoiseError> {
     let [a, b, c, d, e, f, g, h] = token;
-    write_record(
-        sealer,
-        out,
-        PING,
-        CONTROL_STREAM,
-        &[mark, a, b, c, d, e, f, g, h],
-    )
+    write_record(sealer, out, PING, CONTROL_STREAM, &[mark, a, b, c, d, e, f, g, h])
 }
 
 /// Leaves room for the length, then writes the header; gives the place of the record.
@@ -263,14 +217,8 @@ mod tests {
         check(&[CREDIT, 0, 0, 0, 1, 0, 1, 0], Rule::RecordBody);
         check(&[RESET, 0, 0, 0, 1, 0], Rule::RecordBody);
         check(&[RESET, 0, 0, 0, 0, 0, 1], Rule::StreamId);
-        check(
-            &[PING, 0, 0, 0, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8],
-            Rule::RecordBody,
-        );
-        check(
-            &[PING, 0, 0, 0, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8],
-            Rule::StreamId,
-        );
+        check(&[PING, 0, 0, 0, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8], Rule::RecordBody);
+        check(&[PING, 0, 0, 0, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8], Rule::StreamId);
         check(&[CLOSE, 0, 0, 0, 0], Rule::RecordBody);
         check(&[ERROR, 0, 0, 0, 3, 0, 1], Rule::StreamId);
     }
@@ -278,42 +226,11 @@ mod tests {
     #[test]
     fn golden_plain_bytes_read_as_their_records() {
         let check = |plain: &[u8], record| assert_eq!(Record::parse(plain), Ok(record));
-        check(
-            &[0, 0, 0, 0, 1, 9],
-            Record::Data {
-                stream: 1,
-                last: false,
-                bytes: &[9],
-            },
-        );
-        check(
-            &[1, 0, 0, 1, 0],
-            Record::Data {
-                stream: 256,
-                last: true,
-                bytes: &[],
-            },
-        );
-        check(
-            &[2, 0, 0, 0, 2, 0, 4, 0, 0],
-            Record::Credit {
-                stream: 2,
-                amount: 262_144,
-            },
-        );
-        check(
-            &[3, 0, 0, 0, 2, 1, 2],
-            Record::Reset {
-                stream: 2,
-                code: 0x0102,
-            },
-        );
-        check(
-            &[4, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8],
-            Record::Ping {
-                token: [1, 2, 3, 4, 5, 6, 7, 8],
-            },
-        );
+        check(&[0, 0, 0, 0, 1, 9], Record::Data { stream: 1, last: false, bytes: &[9] });
+        check(&[1, 0, 0, 1, 0], Record::Data { stream: 256, last: true, bytes: &[] });
+        check(&[2, 0, 0, 0, 2, 0, 4, 0, 0], Record::Credit { stream: 2, amount: 262_144 });
+        check(&[3, 0, 0, 0, 2, 1, 2], Record::Reset { stream: 2, code: 0x0102 });
+        check(&[4, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8], Record::Ping { token: [1, 2, 3, 4, 5, 6, 7, 8] });
         check(&[5, 0, 0, 0, 0, 0, 1], Record::Close { code: 1 });
         check(&[6, 0, 0, 0, 0, 2, 1], Record::Error { code: 0x0201 });
     }

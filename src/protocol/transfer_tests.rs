@@ -298,7 +298,9 @@ fn list_of(sender: &Sender, path: &TreePath, entry: &Entry) -> Option<Vec<Chunk>
     let paths = Message::new(tag::PATHS, &Paths(vec![path.clone()]));
     let mut reader = ListReader::default();
     let w = wanted(path, entry, way::WANTED);
-    ask(sender, Message::new(tag::LISTS, &at), vec![paths]).iter().find_map(|m| reader.chunks(&m.body, w.id, w.size, w.class).unwrap())
+    ask(sender, Message::new(tag::LISTS, &at), vec![paths])
+        .iter()
+        .find_map(|m| reader.chunks(&m.body, w.id, w.size, w.class).unwrap())
 }
 
 fn noise(seed: u64, len: usize) -> Vec<u8> {

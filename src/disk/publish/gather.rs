@@ -22,6 +22,8 @@ const MARK_LEN: usize = 16;
 #[derive(Debug, Default)]
 pub struct Prepared {
     pub(super) moves: Moves,
+    /// Changes that each phase has to look at.
+    pub(super) work: Work,
     moved_from: HashSet<TreePath>,
     removed: HashSet<[u8; MARK_LEN]>,
 }
@@ -54,12 +56,37 @@ fn mark(path: &TreePath) -> [u8; MARK_LEN] {
     mark
 }
 
+/// How many changes concern a phase; one without any is not walked.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Work {
+    pub(super) directories: u64,
+    pub(super) new_files: u64,
+    pub(super) replaced_files: u64,
+    pub(super) links: u64,
+    pub(super) removals: u64,
+}
+
+impl Work {
+    fn add(&mut self, change: &Change) {
+        let phase = match (change.new.as_ref().map(|new| &new.body), &change.old) {
+            (Some(Body::Directory { .. }), _) => &mut self.directories,
+            (Some(Body::File { .. }), None) => &mut self.new_files,
+            (Some(Body::File { .. }), Some(_)) => &mut self.replaced_files,
+            (Some(Body::Link { .. }), _) => &mut self.links,
+            (None, _) => &mut self.removals,
+        };
+        *phase += 1;
+    }
+}
+
 /// Reads the changes for what they remove, and finds the directories that can be moved as they are.
 pub(super) fn gather(plan: &Plan<'_>) -> Result<Prepared, PublishError> {
     let mut prepared = Prepared::default();
     let mut directories = HashMap::new();
     for change in changes(plan) {
-        let Change { path, old: Some(old), new: None } = change? else { continue };
+        let change = change?;
+        prepared.work.add(&change);
+        let Change { path, old: Some(old), new: None } = change else { continue };
         if prepared.removed.len() < REMOVED_MAX {
             prepared.removed.insert(mark(&path));
         }

@@ -55,9 +55,9 @@ pub(super) fn turns<'a, 'm>(
 
 /// The path below `from` that `path` is below `to`.
 pub(super) fn rebase(path: &TreePath, to: &TreePath, from: &TreePath) -> TreePath {
-    path.names().skip(to.depth()).fold(from.clone(), |at, part| {
-        at.join(&Name::new(part).expect("components of a checked path are names"))
-    })
+    path.names()
+        .skip(to.depth())
+        .fold(from.clone(), |at, part| at.join(&Name::new(part).expect("components of a checked path are names")))
 }
 
 /// Directories whose metadata waits until everything below them is done. Each is a beginning of `last`, so that a deep

@@ -9,7 +9,7 @@ use super::order::Places;
 use super::prepare::FLUSH_EACH_MAX;
 use super::{Plan, PublishError, Removed, Switched, Witness};
 use crate::disk::dir::{Dir, Found, Look, StatKey};
-use crate::disk::grace::{Adopted, Batch, make_writable, rename_new};
+use crate::disk::grace::{Adopted, Batch, make_writable, owner_is_kept_out, rename_new};
 use crate::tree::diff::Change;
 use crate::tree::entry::{Body, Entry, Meta};
 use crate::tree::name::{Name, TreePath};
@@ -159,7 +159,7 @@ impl<'p, 'a> Hands<'p, 'a> {
             self.open_up_parent(&source)?;
             let stage = &self.plan.stage.dir;
             let plan = self.plan;
-        let failed = |e| plan.failed("move the content of", path, e);
+            let failed = |e| plan.failed("move the content of", path, e);
             self.plan.step("move", &source)?;
             let (dir, name) = self.places.at(&source).map_err(failed)?;
             dir.rename(&name, stage, staged, RenameFlags::empty()).map_err(failed)?;
@@ -167,8 +167,11 @@ impl<'p, 'a> Hands<'p, 'a> {
             if taken.is_none_or(|taken| !is_unmoved(&taken.key, &key)) {
                 return Err(failed(io::ErrorKind::ResourceBusy.into()));
             }
-            self.plan.step("stage", path)?;
-            stage.set_meta(staged, &entry.meta, Found::File).map_err(failed)?;
+            if taken.is_some_and(|taken| taken.meta != entry.meta) {
+                self.plan.step("stage", path)?;
+                stage.set_meta(staged, &entry.meta, Found::File).map_err(failed)?;
+                self.touched.many = true;
+            }
             self.stats.moved_files += 1;
             return Ok(true);
         }
@@ -187,6 +190,8 @@ impl<'p, 'a> Hands<'p, 'a> {
     /// Sets mode and mtime of what is known to stand at `path`.
     pub(super) fn set_meta(&mut self, path: &TreePath, meta: &Meta, found: Found) -> Result<(), PublishError> {
         self.plan.step("set the metadata of", path)?;
+        // Flushing a directory does not flush the metadata of the files in it.
+        self.touched.many |= found != Found::Directory;
         let set = self.places.at(path).and_then(|(dir, name)| dir.set_meta(&name, meta, found));
         set.map_err(|e| self.plan.failed("set the metadata of", path, e))
     }
@@ -198,6 +203,18 @@ impl<'p, 'a> Hands<'p, 'a> {
             None => Ok(()),
         });
         opened.map_err(|e| self.plan.failed("write in", path, e))
+    }
+
+    /// [`open_up`](Self::open_up) for the top directory; the metadata phase restores it as it does any other.
+    pub(super) fn open_up_top(&mut self) -> Result<(), PublishError> {
+        let failed = |e| self.plan.failed("write in", &TreePath::top(), e);
+        let look = self.plan.target.look_self().map_err(failed)?;
+        if owner_is_kept_out(&look) {
+            self.plan.step("write in", &TreePath::top())?;
+            let opened = Meta { mode: look.meta.mode | 0o700, ..look.meta };
+            self.plan.target.set_meta_self(&opened).map_err(failed)?;
+        }
+        Ok(())
     }
 
     pub(super) fn open_up_parent(&mut self, path: &TreePath) -> Result<(), PublishError> {
@@ -228,7 +245,7 @@ impl<'p, 'a> Hands<'p, 'a> {
         let (target, touched) = (self.plan.target, &self.touched);
         let plan = self.plan;
         let failed = |e| plan.failed("flush", &TreePath::top(), e);
-        if touched.paths.is_empty() {
+        if touched.paths.is_empty() && !touched.many {
             return Ok(());
         }
         self.plan.step("flush", &TreePath::top())?;

@@ -106,11 +106,11 @@ impl Staging<'_, '_> {
     fn supply(&mut self, number: u64, change: &Change) -> Result<(), PublishError> {
         let Some(Entry { body: Body::File { class, id, size }, meta, .. }) = &change.new else { return Ok(()) };
         let wanted = Wanted { id: *id, class: *class, size: *size, meta: *meta, number };
-        if *id == self.empty {
-            return self.copy_of(None, &wanted, &change.path).map(drop);
-        }
         if self.use_whole(&wanted, &change.path)? {
             return Ok(());
+        }
+        if *id == self.empty {
+            return self.copy_of(None, &wanted, &change.path).map(drop);
         }
         let mut holders = (self.plan.holders)(id);
         if let Some(key) = (self.plan.known)(&change.path).filter(|_| is_same_file(change)) {

@@ -16,14 +16,18 @@ use crate::tree::name::TreePath;
 /// # Errors
 /// [`PublishError`]. The target is then partly old and partly new: the caller scans it again, verifies what the stage
 /// holds ([`leftovers`](crate::disk::stage::Stage::leftovers)), prepares and switches.
-pub fn switch(
-    plan: &Plan<'_>,
-    prepared: &Prepared,
-    witness: &mut dyn Witness,
-) -> Result<Switched, PublishError> {
+pub fn switch(plan: &Plan<'_>, prepared: &Prepared, witness: &mut dyn Witness) -> Result<Switched, PublishError> {
     let mut hands = Hands::new(plan, prepared, witness);
-    let phases = [directories, new_files, replaced_files, links, removals];
-    for phase in phases {
+    hands.open_up_top()?;
+    let work = &prepared.work;
+    let phases: [(u64, Phase); 5] = [
+        (work.directories, directories),
+        (work.new_files, new_files),
+        (work.replaced_files, replaced_files),
+        (work.links, links),
+        (work.removals, removals),
+    ];
+    for (_, phase) in phases.into_iter().filter(|(work, _)| *work > 0) {
         for turn in turns(plan, &prepared.moves) {
             phase(&mut hands, &turn?)?;
         }
@@ -33,6 +37,9 @@ pub fn switch(
     hands.flush()?;
     Ok(hands.stats)
 }
+
+/// What a phase does with a change, which may be nothing.
+type Phase = fn(&mut Hands<'_, '_>, &Turn) -> Result<(), PublishError>;
 
 fn directories(hands: &mut Hands<'_, '_>, turn: &Turn) -> Result<(), PublishError> {
     let Change { path, old, new: Some(Entry { body: Body::Directory { .. }, meta, .. }) } = &turn.change else {
@@ -211,12 +218,7 @@ fn top_metadata(hands: &mut Hands<'_, '_>) -> Result<(), PublishError> {
 }
 
 /// A file that came with its directory: its key is the one it had.
-fn vouch_moved(
-    hands: &mut Hands<'_, '_>,
-    from: &TreePath,
-    path: &TreePath,
-    entry: &Entry,
-) -> Result<(), PublishError> {
+fn vouch_moved(hands: &mut Hands<'_, '_>, from: &TreePath, path: &TreePath, entry: &Entry) -> Result<(), PublishError> {
     let key = hands.look(path)?.map(|look| look.key);
     match (key, (hands.plan.known)(from)) {
         (Some(key), Some(known)) if key == known => hands.witness.published(path, entry, key),

@@ -3,8 +3,8 @@
 use crate::protocol::bucket::Bucket;
 use crate::protocol::error::Rule;
 use crate::protocol::limits::{
-    CONTROL_BURST, CONTROL_PER_SECOND, CREDIT_MIN, CREDIT_RECORDS_SPARE, PING_BURST,
-    PING_REFILL_MS, RESET_BURST, RESET_PER_SECOND,
+    CONTROL_BURST, CONTROL_PER_SECOND, CREDIT_MIN, CREDIT_RECORDS_SPARE, PING_BURST, PING_REFILL_MS, RESET_BURST,
+    RESET_PER_SECOND,
 };
 
 /// Counts of what the peer has sent.
@@ -28,49 +28,29 @@ impl Floods {
     }
 
     pub(super) fn control(&mut self, now_ms: u64) -> Result<(), Rule> {
-        if self.control.take(now_ms) {
-            Ok(())
-        } else {
-            Err(Rule::FloodControl)
-        }
+        if self.control.take(now_ms) { Ok(()) } else { Err(Rule::FloodControl) }
     }
 
     pub(super) fn ping(&mut self, now_ms: u64) -> Result<(), Rule> {
-        if self.ping.take(now_ms) {
-            Ok(())
-        } else {
-            Err(Rule::FloodPing)
-        }
+        if self.ping.take(now_ms) { Ok(()) } else { Err(Rule::FloodPing) }
     }
 
     /// A RESET of a stream that the peer opened itself.
     pub(super) fn reset_own(&mut self, now_ms: u64) -> Result<(), Rule> {
-        if self.reset.take(now_ms) {
-            Ok(())
-        } else {
-            Err(Rule::FloodReset)
-        }
+        if self.reset.take(now_ms) { Ok(()) } else { Err(Rule::FloodReset) }
     }
 
     /// A RESET of one of the `opened` streams that this side has opened: one each at most.
     pub(super) fn reset_answer(&mut self, opened: u64) -> Result<(), Rule> {
         self.answers += 1;
-        if self.answers <= opened {
-            Ok(())
-        } else {
-            Err(Rule::FloodReset)
-        }
+        if self.answers <= opened { Ok(()) } else { Err(Rule::FloodReset) }
     }
 
     /// A CREDIT record, after `data_sent` bytes of stream data have been sent to the peer.
     pub(super) fn credit(&mut self, data_sent: u64) -> Result<(), Rule> {
         self.credits += 1;
         let explained = data_sent / u64::from(CREDIT_MIN) + CREDIT_RECORDS_SPARE;
-        if self.credits <= explained {
-            Ok(())
-        } else {
-            Err(Rule::FloodCredit)
-        }
+        if self.credits <= explained { Ok(()) } else { Err(Rule::FloodCredit) }
     }
 }
 

@@ -60,10 +60,7 @@ impl Connection {
 
     /// Passes the favour on once nothing of the message it was given for is held any more.
     pub(super) fn end_favour(&mut self, id: StreamId) {
-        let held = self
-            .streams
-            .get(&id)
-            .is_some_and(|stream| stream.recv.held > 0);
+        let held = self.streams.get(&id).is_some_and(|stream| stream.recv.held > 0);
         if self.favoured == Some(id) && !held {
             self.favoured = None;
             self.consider_starving();

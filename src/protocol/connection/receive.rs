@@ -3,9 +3,7 @@
 use super::stream::{Bounds, Piece, Stream};
 use super::{Connection, Event, Priority, Role, State, StreamId};
 use crate::protocol::error::{ProtocolError, Rule};
-use crate::protocol::limits::{
-    CONTROL_BODY_MAX, CREDIT_MIN, MESSAGE_HEADER_LEN, STREAMS_MAX, TAG_LEN,
-};
+use crate::protocol::limits::{CONTROL_BODY_MAX, CREDIT_MIN, MESSAGE_HEADER_LEN, STREAMS_MAX, TAG_LEN};
 use crate::protocol::record::{CONTROL_STREAM, PingToken, Record, check_length};
 
 /// A partial record's buffer is given back when it has grown beyond this many bytes, so that an
@@ -91,25 +89,13 @@ impl Connection {
 
     /// Opens a whole record, length field included.
     fn open_record(&mut self, record: &mut [u8]) -> Result<(), ProtocolError> {
-        let (_, sealed) = record
-            .split_first_chunk_mut::<2>()
-            .ok_or(Rule::RecordLength)?;
-        let (body, tag) = sealed
-            .split_last_chunk_mut::<TAG_LEN>()
-            .ok_or(Rule::RecordLength)?;
+        let (_, sealed) = record.split_first_chunk_mut::<2>().ok_or(Rule::RecordLength)?;
+        let (body, tag) = sealed.split_last_chunk_mut::<TAG_LEN>().ok_or(Rule::RecordLength)?;
         self.opener.open(body, tag)?;
         self.timers.heard();
         match Record::parse(body)? {
-            Record::Data {
-                stream: CONTROL_STREAM,
-                bytes,
-                ..
-            } => self.on_control(bytes)?,
-            Record::Data {
-                stream,
-                last,
-                bytes,
-            } => self.on_data(stream, last, bytes)?,
+            Record::Data { stream: CONTROL_STREAM, bytes, .. } => self.on_control(bytes)?,
+            Record::Data { stream, last, bytes } => self.on_data(stream, last, bytes)?,
             Record::Credit { stream, amount } => self.on_credit(stream, amount)?,
             Record::Reset { stream, code } => self.on_reset(stream, code)?,
             Record::Ping { token } => self.on_ping(token)?,
@@ -130,21 +116,14 @@ impl Connection {
     }
 
     fn on_control(&mut self, mut bytes: &[u8]) -> Result<(), Rule> {
-        let bounds = Bounds {
-            max_body: self.max_body,
-            cap: CONTROL_BODY_MAX,
-        };
+        let bounds = Bounds { max_body: self.max_body, cap: CONTROL_BODY_MAX };
         while !bytes.is_empty() {
             if self.control_in.is_idle() {
                 self.floods.control(self.timers.now())?;
             }
             if let Piece::Whole { tag, body } = self.control_in.push(&mut bytes, bounds)? {
                 self.messages_held += 1;
-                self.events.push_back(Event::Message {
-                    stream: CONTROL_STREAM,
-                    tag,
-                    body,
-                });
+                self.events.push_back(Event::Message { stream: CONTROL_STREAM, tag, body });
             }
         }
         Ok(())
@@ -154,10 +133,7 @@ impl Connection {
         if !self.streams.contains_key(&id) && !self.admit(id, bytes)? {
             return Ok(());
         }
-        let bounds = Bounds {
-            max_body: self.max_body,
-            cap: u32::MAX,
-        };
+        let bounds = Bounds { max_body: self.max_body, cap: u32::MAX };
         let Some(stream) = self.streams.get_mut(&id) else {
             return Ok(());
         };
@@ -177,11 +153,7 @@ impl Connection {
                     recv.partial -= size;
                     recv.held += size;
                     self.messages_held += 1;
-                    self.events.push_back(Event::Message {
-                        stream: id,
-                        tag,
-                        body,
-                    });
+                    self.events.push_back(Event::Message { stream: id, tag, body });
                 }
                 Piece::Skipped { bytes } => {
                     recv.partial -= bytes as u64;
@@ -276,8 +248,7 @@ impl Connection {
         if self.is_remote(id) {
             self.floods.reset_own(self.timers.now())?;
         } else {
-            self.floods
-                .reset_answer(u64::from((self.next_local - 1) / 2))?;
+            self.floods.reset_answer(u64::from((self.next_local - 1) / 2))?;
         }
         if self.streams.contains_key(&id) {
             self.remove(id);
@@ -291,10 +262,7 @@ impl Connection {
         if self.is_remote(id) {
             return id <= self.last_remote;
         }
-        let sent = self
-            .streams
-            .get(&id)
-            .is_none_or(|stream| stream.send.opened);
+        let sent = self.streams.get(&id).is_none_or(|stream| stream.send.opened);
         id < self.next_local && sent
     }
 

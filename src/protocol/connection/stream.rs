@@ -22,12 +22,7 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(local: bool, priority: Priority) -> Self {
         let credit = u64::from(CREDIT_INITIAL);
-        Self {
-            priority,
-            local,
-            send: SendHalf::new(credit),
-            recv: RecvHalf::new(credit),
-        }
+        Self { priority, local, send: SendHalf::new(credit), recv: RecvHalf::new(credit) }
     }
 
     /// Both ends have seen the last byte of both directions, or will.
@@ -79,21 +74,12 @@ impl SendHalf {
         // [message.tag] [message.length] [message.body]
         let [a, b, c, d] = length.to_be_bytes();
         self.queued += MESSAGE_HEADER_LEN + body.len();
-        self.queue.push_back(Outgoing {
-            header: [tag, a, b, c, d],
-            body,
-            sent: 0,
-        });
+        self.queue.push_back(Outgoing { header: [tag, a, b, c, d], body, sent: 0 });
     }
 
     /// Whether a record could be written.
     pub(super) fn is_ready(&self) -> bool {
-        !self.finished
-            && if self.queued > 0 {
-                self.credit > 0
-            } else {
-                self.finishing
-            }
+        !self.finished && if self.queued > 0 { self.credit > 0 } else { self.finishing }
     }
 
     /// Whether bytes wait for credit.
@@ -236,9 +222,7 @@ impl Assembler {
             if self.skipping {
                 let done = self.missing == 0;
                 self.reset_if(done);
-                return Ok(Piece::Skipped {
-                    bytes: MESSAGE_HEADER_LEN,
-                });
+                return Ok(Piece::Skipped { bytes: MESSAGE_HEADER_LEN });
             }
         }
         let (part, rest) = bytes.split_at(self.missing.min(bytes.len()));
@@ -307,10 +291,7 @@ pub(super) struct Bounds {
 mod tests {
     use super::*;
 
-    const TABLE: Bounds = Bounds {
-        max_body: |tag| (tag < 4).then_some(100),
-        cap: 1000,
-    };
+    const TABLE: Bounds = Bounds { max_body: |tag| (tag < 4).then_some(100), cap: 1000 };
 
     #[test]
     fn messages_come_out_whole_however_they_are_cut() {
@@ -344,10 +325,7 @@ mod tests {
     fn header_is_judged_before_its_body_comes() {
         let push = |mut bytes: &[u8]| Assembler::default().push(&mut bytes, TABLE).err();
         assert_eq!(push(&[1, 0, 0, 0, 101]), Some(Rule::MessageLength));
-        assert_eq!(
-            push(&[1, 0xff, 0xff, 0xff, 0xff]),
-            Some(Rule::MessageLength)
-        );
+        assert_eq!(push(&[1, 0xff, 0xff, 0xff, 0xff]), Some(Rule::MessageLength));
         assert_eq!(push(&[4, 0, 0, 0, 0]), Some(Rule::MessageTag));
         assert_eq!(push(&[1, 0, 0, 0, 100]), None);
         assert_eq!(push(&[200, 0, 0, 3, 0xe8]), None);
@@ -358,10 +336,7 @@ mod tests {
     fn buffer_grows_with_what_arrives() {
         let mut assembler = Assembler::default();
         let mut header: &[u8] = &[1, 0x01, 0, 0, 0];
-        let bounds = Bounds {
-            max_body: |_| Some(u32::MAX),
-            cap: u32::MAX,
-        };
+        let bounds = Bounds { max_body: |_| Some(u32::MAX), cap: u32::MAX };
         assembler.push(&mut header, bounds).unwrap();
         assert_eq!(assembler.body.capacity(), 0);
         assembler.push(&mut &[0; 10][..], bounds).unwrap();

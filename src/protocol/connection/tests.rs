@@ -53,12 +53,7 @@ impl Bench {
     fn new() -> Self {
         let (ours, theirs) = transports();
         let honest = Connection::new(Role::Responder, theirs.sealer, theirs.opener, bounds, 0);
-        Self {
-            honest,
-            sealer: ours.sealer,
-            opener: ours.opener,
-            now_ms: 0,
-        }
+        Self { honest, sealer: ours.sealer, opener: ours.opener, now_ms: 0 }
     }
 
     fn say(&mut self, record: Record<'_>) -> Result<(), ProtocolError> {
@@ -68,11 +63,7 @@ impl Bench {
     }
 
     fn data(&mut self, stream: u32, last: bool, bytes: &[u8]) -> Result<(), ProtocolError> {
-        self.say(Record::Data {
-            stream,
-            last,
-            bytes,
-        })
+        self.say(Record::Data { stream, last, bytes })
     }
 
     /// Sends a whole message in records of any number.
@@ -80,15 +71,12 @@ impl Bench {
         let mut bytes = vec![tag];
         bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
         bytes.extend_from_slice(body);
-        bytes
-            .chunks(RECORD_BODY_MAX)
-            .try_for_each(|part| self.data(stream, false, part))
+        bytes.chunks(RECORD_BODY_MAX).try_for_each(|part| self.data(stream, false, part))
     }
 
     fn heard(&mut self) -> Vec<Seen> {
         let mut wire = Vec::new();
-        self.honest
-            .poll_transmit(self.now_ms, &mut wire, usize::MAX);
+        self.honest.poll_transmit(self.now_ms, &mut wire, usize::MAX);
         self.honest.transmitted(self.now_ms, wire.len());
         let (mut rest, mut seen) = (&mut wire[..], Vec::new());
         while let Some((field, tail)) = rest.split_first_chunk_mut::<2>() {
@@ -96,11 +84,7 @@ impl Bench {
             let (body, tag) = sealed.split_last_chunk_mut().unwrap();
             self.opener.open(body, tag).unwrap();
             seen.push(match Record::parse(body).unwrap() {
-                Record::Data {
-                    stream,
-                    last,
-                    bytes,
-                } => Seen::Data(stream, last, bytes.to_vec()),
+                Record::Data { stream, last, bytes } => Seen::Data(stream, last, bytes.to_vec()),
                 Record::Credit { stream, amount } => Seen::Credit(stream, amount),
                 Record::Reset { stream, code } => Seen::Reset(stream, code),
                 Record::Ping { token } => Seen::Ping(token),
@@ -148,27 +132,13 @@ fn request_and_answer_cross_and_both_ends_forget_the_stream() {
     let mut bench = Bench::new();
     bench.message(1, 3, b"ask").unwrap();
     bench.data(1, true, &[]).unwrap();
-    let expected = [
-        Event::Opened(1),
-        Event::Message {
-            stream: 1,
-            tag: 3,
-            body: b"ask".to_vec(),
-        },
-        Event::Finished(1),
-    ];
+    let expected = [Event::Opened(1), Event::Message { stream: 1, tag: 3, body: b"ask".to_vec() }, Event::Finished(1)];
     assert_eq!(events(&mut bench.honest), expected);
     bench.honest.send(1, 4, b"answer".to_vec()).unwrap();
     bench.honest.finish(1).unwrap();
-    assert_eq!(
-        bench.heard(),
-        [Seen::Data(1, true, b"\x04\0\0\0\x06answer".to_vec())]
-    );
+    assert_eq!(bench.heard(), [Seen::Data(1, true, b"\x04\0\0\0\x06answer".to_vec())]);
     bench.honest.release(1, 3);
-    assert_eq!(
-        (bench.honest.streams.len(), bench.honest.remote_open),
-        (0, 0)
-    );
+    assert_eq!((bench.honest.streams.len(), bench.honest.remote_open), (0, 0));
     assert_eq!(bench.honest.committed, 0);
 }
 
@@ -188,40 +158,22 @@ fn floods_of_small_records_end() {
 
     let mut bench = Bench::new();
     bench.message(1, 1, b"go").unwrap();
-    let result = (0..=CREDIT_RECORDS_SPARE).try_for_each(|_| {
-        bench.say(Record::Credit {
-            stream: 1,
-            amount: CREDIT_MIN,
-        })
-    });
+    let result =
+        (0..=CREDIT_RECORDS_SPARE).try_for_each(|_| bench.say(Record::Credit { stream: 1, amount: CREDIT_MIN }));
     check_ends(&mut bench, result, Rule::FloodCredit);
 
     let mut bench = Bench::new();
     let result = (0..=RESET_BURST).try_for_each(|n| {
         bench.message(2 * n + 1, 1, b"go")?;
-        bench.say(Record::Reset {
-            stream: 2 * n + 1,
-            code: 1,
-        })
+        bench.say(Record::Reset { stream: 2 * n + 1, code: 1 })
     });
     check_ends(&mut bench, result, Rule::FloodReset);
 
     let mut bench = Bench::new();
-    let id = bench
-        .honest
-        .open(Priority::Live, 1, b"go".to_vec())
-        .unwrap();
+    let id = bench.honest.open(Priority::Live, 1, b"go".to_vec()).unwrap();
     bench.heard();
-    bench
-        .say(Record::Reset {
-            stream: id,
-            code: 1,
-        })
-        .unwrap();
-    let result = bench.say(Record::Reset {
-        stream: id,
-        code: 1,
-    });
+    bench.say(Record::Reset { stream: id, code: 1 }).unwrap();
+    let result = bench.say(Record::Reset { stream: id, code: 1 });
     check_ends(&mut bench, result, Rule::FloodReset);
 }
 
@@ -241,15 +193,9 @@ fn wrong_streams_end() {
     check_ends(&mut bench, result, Rule::StreamCount);
 
     for record in [
-        Record::Credit {
-            stream: 1,
-            amount: CREDIT_MIN,
-        },
+        Record::Credit { stream: 1, amount: CREDIT_MIN },
         Record::Reset { stream: 1, code: 0 },
-        Record::Credit {
-            stream: 2,
-            amount: CREDIT_MIN,
-        },
+        Record::Credit { stream: 2, amount: CREDIT_MIN },
         Record::Reset { stream: 2, code: 0 },
     ] {
         let mut bench = Bench::new();
@@ -306,23 +252,11 @@ fn control_comes_before_live_before_bulk_and_streams_take_turns() {
     bench.honest.set_record_size(RECORD_BODY_FLOOR);
     bench.honest.set_priority(5, Priority::Live);
     for id in [1, 3, 5] {
-        bench
-            .honest
-            .send(id, 1, vec![0; 2 * RECORD_BODY_FLOOR])
-            .unwrap();
+        bench.honest.send(id, 1, vec![0; 2 * RECORD_BODY_FLOOR]).unwrap();
     }
     bench.honest.send(0, 2, vec![9]).unwrap();
-    let order: Vec<u32> = bench
-        .heard()
-        .iter()
-        .map(|seen| {
-            if let Seen::Data(id, ..) = seen {
-                *id
-            } else {
-                panic!("{seen:?}")
-            }
-        })
-        .collect();
+    let order: Vec<u32> =
+        bench.heard().iter().map(|seen| if let Seen::Data(id, ..) = seen { *id } else { panic!("{seen:?}") }).collect();
     assert_eq!(order, [0, 5, 5, 5, 1, 3, 1, 3, 1, 3]);
 }
 
@@ -334,13 +268,8 @@ fn new_streams_reach_the_wire_in_the_order_of_their_ids() {
     assert_eq!(ids, [2, 4, 6]);
     bench.honest.reset(4, 1);
     let seen = bench.heard();
-    assert!(
-        matches!(seen[..], [Seen::Data(2, ..), Seen::Data(6, ..)]),
-        "{seen:?}"
-    );
-    let opened = (0..)
-        .map_while(|_| bench.honest.open(Priority::Bulk, 1, vec![]).ok())
-        .count();
+    assert!(matches!(seen[..], [Seen::Data(2, ..), Seen::Data(6, ..)]), "{seen:?}");
+    let opened = (0..).map_while(|_| bench.honest.open(Priority::Bulk, 1, vec![]).ok()).count();
     assert_eq!(opened, STREAMS_MAX - 2);
     let refused = bench.honest.open(Priority::Bulk, 1, vec![]);
     assert_eq!(refused, Err(SendError::TooManyStreams));
@@ -384,16 +313,8 @@ fn short_length_fields_end_before_anything_is_kept() {
 fn idle_connection_keeps_no_large_buffer() {
     let mut bench = Bench::new();
     let mut wire = Vec::new();
-    let bytes = [1, 0, 0, 0xff, 0]
-        .iter()
-        .chain(&[0; 0xff00])
-        .copied()
-        .collect::<Vec<u8>>();
-    let record = Record::Data {
-        stream: 1,
-        last: false,
-        bytes: &bytes,
-    };
+    let bytes = [1, 0, 0, 0xff, 0].iter().chain(&[0; 0xff00]).copied().collect::<Vec<u8>>();
+    let record = Record::Data { stream: 1, last: false, bytes: &bytes };
     record.write(&mut bench.sealer, &mut wire).unwrap();
     let (head, tail) = wire.split_at_mut(40_000);
     bench.honest.handle_input(0, head).unwrap();

@@ -3,8 +3,7 @@
 use super::{Connection, State};
 use crate::protocol::error::{ProtocolError, Rule, Timer};
 use crate::protocol::limits::{
-    CREDIT_STALL_MS_MAX, DRAIN_BYTES_MIN, DRAIN_SPAN_MS, LIFETIME_MS_MAX, PING_IDLE_MS,
-    SILENCE_MS_MAX,
+    CREDIT_STALL_MS_MAX, DRAIN_BYTES_MIN, DRAIN_SPAN_MS, LIFETIME_MS_MAX, PING_IDLE_MS, SILENCE_MS_MAX,
 };
 use crate::protocol::record::PingToken;
 
@@ -56,11 +55,7 @@ impl Timers {
     }
 
     pub(super) fn pong(&mut self, token: PingToken) -> Result<(), Rule> {
-        if self.asked.take() == Some(token) {
-            Ok(())
-        } else {
-            Err(Rule::FloodPing)
-        }
+        if self.asked.take() == Some(token) { Ok(()) } else { Err(Rule::FloodPing) }
     }
 
     pub(super) fn emitted(&mut self, bytes: usize) {
@@ -102,10 +97,7 @@ impl Connection {
             State::Closed => return Ok(()),
             State::Open | State::Closing(_) => {}
         }
-        let expired = self
-            .check_silence()
-            .or(self.check_drain())
-            .or(self.check_credit());
+        let expired = self.check_silence().or(self.check_drain()).or(self.check_credit());
         if let Some(timer) = expired {
             return Err(self.fail(ProtocolError::TimedOut { timer }));
         }
@@ -121,22 +113,11 @@ impl Connection {
             return None;
         }
         let timers = &self.timers;
-        let patience_ms = if timers.asked.is_some() {
-            SILENCE_MS_MAX
-        } else {
-            PING_IDLE_MS
-        };
-        let silence = self
-            .wants_input()
-            .then(|| timers.heard_ms.saturating_add(patience_ms));
-        let drain = timers
-            .drain
-            .map(|(since, _)| since.saturating_add(DRAIN_SPAN_MS));
-        let stall = timers
-            .stall_ms
-            .map(|since| since.saturating_add(CREDIT_STALL_MS_MAX));
-        let lifetime =
-            (self.state == State::Open).then(|| timers.born_ms.saturating_add(LIFETIME_MS_MAX));
+        let patience_ms = if timers.asked.is_some() { SILENCE_MS_MAX } else { PING_IDLE_MS };
+        let silence = self.wants_input().then(|| timers.heard_ms.saturating_add(patience_ms));
+        let drain = timers.drain.map(|(since, _)| since.saturating_add(DRAIN_SPAN_MS));
+        let stall = timers.stall_ms.map(|since| since.saturating_add(CREDIT_STALL_MS_MAX));
+        let lifetime = (self.state == State::Open).then(|| timers.born_ms.saturating_add(LIFETIME_MS_MAX));
         let all = [silence, drain, stall, lifetime, self.pace_ms()];
         all.into_iter().flatten().min()
     }

@@ -51,10 +51,7 @@ impl Connection {
             State::Failed(_) => self.farewell.is_some(),
             State::Closing(_) => true,
             State::Open => {
-                self.has_urgent()
-                    || self.has_listed()
-                    || self.control_out.queued > 0
-                    || !self.resets_out.is_empty()
+                self.has_urgent() || self.has_listed() || self.control_out.queued > 0 || !self.resets_out.is_empty()
             }
         }
     }
@@ -83,11 +80,7 @@ impl Connection {
     pub(super) fn pace_ms(&self) -> Option<u64> {
         let control = (self.control_out.queued > 0).then(|| self.control_pace.ready_ms());
         let reset = (!self.resets_out.is_empty()).then(|| self.reset_pace.ready_ms());
-        control
-            .into_iter()
-            .chain(reset)
-            .filter(|at| *at > self.timers.now())
-            .min()
+        control.into_iter().chain(reset).filter(|at| *at > self.timers.now()).min()
     }
 
     /// Writes the most urgent record there is.
@@ -182,10 +175,7 @@ impl Connection {
     }
 
     fn next_listed(&mut self) -> Option<StreamId> {
-        self.opening
-            .pop_front()
-            .or_else(|| self.live.pop_front())
-            .or_else(|| self.bulk.pop_front())
+        self.opening.pop_front().or_else(|| self.live.pop_front()).or_else(|| self.bulk.pop_front())
     }
 
     /// Writes one data record of a stream, and queues the stream again if it has more.

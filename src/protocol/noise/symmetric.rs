@@ -108,12 +108,7 @@ impl<H: NoiseHash> Symmetric<H> {
         } else {
             H::hash(&[name])
         };
-        Self {
-            chaining: hash,
-            hash,
-            cipher: None,
-            kind: PhantomData,
-        }
+        Self { chaining: hash, hash, cipher: None, kind: PhantomData }
     }
 
     pub(super) fn mix_hash(&mut self, data: &[u8]) {
@@ -129,11 +124,7 @@ impl<H: NoiseHash> Symmetric<H> {
     }
 
     /// Appends `plain`, sealed when a key is in force.
-    pub(super) fn encrypt_and_hash(
-        &mut self,
-        plain: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), NoiseError> {
+    pub(super) fn encrypt_and_hash(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), NoiseError> {
         let start = out.len();
         out.extend_from_slice(plain);
         let (_, body) = out.split_at_mut(start);
@@ -151,9 +142,7 @@ impl<H: NoiseHash> Symmetric<H> {
         let plain = match &mut self.cipher {
             None => sealed.to_vec(),
             Some(cipher) => {
-                let (body, tag) = sealed
-                    .split_last_chunk::<TAG_LEN>()
-                    .ok_or(NoiseError::Short)?;
+                let (body, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(NoiseError::Short)?;
                 let mut plain = body.to_vec();
                 cipher.open(&self.hash[..H::LEN], &mut plain, tag)?;
                 plain
@@ -167,10 +156,7 @@ impl<H: NoiseHash> Symmetric<H> {
     pub(super) fn split(&self) -> (CipherState, CipherState) {
         let (first, second) = hkdf::<H>(&self.chaining[..H::LEN], &[]);
         let (first, second) = (Zeroizing::new(first), Zeroizing::new(second));
-        (
-            CipherState::from_hash(&first),
-            CipherState::from_hash(&second),
-        )
+        (CipherState::from_hash(&first), CipherState::from_hash(&second))
     }
 
     pub(super) fn handshake_hash(&self) -> Vec<u8> {

@@ -56,10 +56,7 @@ fn low_order_ephemeral_in_message_2_is_refused() {
         let waiting = initiator().write_first(&[], &mut Vec::new()).unwrap();
         let mut second = point.to_vec();
         second.extend_from_slice(&[0; 64]);
-        assert_eq!(
-            waiting.read_second(&second).err(),
-            Some(NoiseError::LowOrderPoint)
-        );
+        assert_eq!(waiting.read_second(&second).err(), Some(NoiseError::LowOrderPoint));
     }
 }
 
@@ -73,19 +70,10 @@ fn low_order_static_in_message_2_is_refused() {
         let mut second = Vec::new();
         liar.own.write_ephemeral(&mut second);
         liar.own.mix(Secret::Ephemeral, &theirs).unwrap();
-        liar.own
-            .symmetric
-            .encrypt_and_hash(&point, &mut second)
-            .unwrap();
+        liar.own.symmetric.encrypt_and_hash(&point, &mut second).unwrap();
         liar.own.symmetric.mix_key(&[0; 32]);
-        liar.own
-            .symmetric
-            .encrypt_and_hash(&[], &mut second)
-            .unwrap();
-        assert_eq!(
-            waiting.read_second(&second).err(),
-            Some(NoiseError::LowOrderPoint)
-        );
+        liar.own.symmetric.encrypt_and_hash(&[], &mut second).unwrap();
+        assert_eq!(waiting.read_second(&second).err(), Some(NoiseError::LowOrderPoint));
     }
 }
 
@@ -97,19 +85,10 @@ fn low_order_static_in_message_3_is_refused() {
         let (ready, _) = responder().read_first(&first).unwrap();
         let expecting = ready.write_second(&[], &mut second).unwrap();
         let (mut liar, _) = waiting.read_second(&second).unwrap();
-        liar.own
-            .symmetric
-            .encrypt_and_hash(&point, &mut third)
-            .unwrap();
+        liar.own.symmetric.encrypt_and_hash(&point, &mut third).unwrap();
         liar.own.symmetric.mix_key(&[0; 32]);
-        liar.own
-            .symmetric
-            .encrypt_and_hash(&[], &mut third)
-            .unwrap();
-        assert_eq!(
-            expecting.read_third(&third).err(),
-            Some(NoiseError::LowOrderPoint)
-        );
+        liar.own.symmetric.encrypt_and_hash(&[], &mut third).unwrap();
+        assert_eq!(expecting.read_third(&third).err(), Some(NoiseError::LowOrderPoint));
     }
 }
 
@@ -119,15 +98,8 @@ fn crafted_messages_are_right_but_for_the_point() {
     let mut start = initiator();
     let honest = start.own.ephemeral.public();
     put_ephemeral(&mut start.own, &honest, &mut first);
-    start
-        .own
-        .symmetric
-        .encrypt_and_hash(&[], &mut first)
-        .unwrap();
-    let waiting = Initiator {
-        own: start.own,
-        state: AwaitSecond(()),
-    };
+    start.own.symmetric.encrypt_and_hash(&[], &mut first).unwrap();
+    let waiting = Initiator { own: start.own, state: AwaitSecond(()) };
     let (ready, _) = responder().read_first(&first).unwrap();
     ready.write_second(b"x", &mut second).unwrap();
     assert_eq!(waiting.read_second(&second).unwrap().1, b"x");
@@ -136,10 +108,7 @@ fn crafted_messages_are_right_but_for_the_point() {
 #[test]
 fn short_messages_are_refused_not_read_beyond() {
     for length in 0..32 {
-        assert_eq!(
-            responder().read_first(&vec![9; length]).err(),
-            Some(NoiseError::Short)
-        );
+        assert_eq!(responder().read_first(&vec![9; length]).err(), Some(NoiseError::Short));
     }
     let (mut first, mut second) = (Vec::new(), Vec::new());
     let _ = initiator().write_first(&[], &mut first).unwrap();

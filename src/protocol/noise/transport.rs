@@ -23,13 +23,8 @@ pub(super) struct CipherState {
 impl CipherState {
     /// Takes the first 32 bytes of a hash output as the key.
     pub(super) fn from_hash(hash: &HashBytes) -> Self {
-        let (key, _) = hash
-            .split_first_chunk::<32>()
-            .expect("a hash output has 64 bytes");
-        Self {
-            cipher: ChaCha20Poly1305::new(key.into()),
-            nonce: 0,
-        }
+        let (key, _) = hash.split_first_chunk::<32>().expect("a hash output has 64 bytes");
+        Self { cipher: ChaCha20Poly1305::new(key.into()), nonce: 0 }
     }
 
     pub(super) fn seal(&mut self, ad: &[u8], body: &mut [u8]) -> Result<[u8; TAG_LEN], NoiseError> {
@@ -42,12 +37,7 @@ impl CipherState {
         Ok(tag.into())
     }
 
-    pub(super) fn open(
-        &mut self,
-        ad: &[u8],
-        body: &mut [u8],
-        tag: &[u8; TAG_LEN],
-    ) -> Result<(), NoiseError> {
+    pub(super) fn open(&mut self, ad: &[u8], body: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), NoiseError> {
         let next = self.next_nonce()?;
         self.cipher
             .decrypt_inout_detached(&nonce_bytes(self.nonce).into(), ad, body.into(), tag.into())
@@ -99,19 +89,11 @@ struct Direction(CipherState);
 
 impl Direction {
     fn check(&self) -> Result<(), NoiseError> {
-        if self.0.nonce < RECORDS_MAX {
-            Ok(())
-        } else {
-            Err(NoiseError::Exhausted)
-        }
+        if self.0.nonce < RECORDS_MAX { Ok(()) } else { Err(NoiseError::Exhausted) }
     }
 
     fn advance(&mut self) -> Result<(), NoiseError> {
-        if self.0.nonce.is_multiple_of(REKEY_RECORDS) {
-            self.0.rekey()
-        } else {
-            Ok(())
-        }
+        if self.0.nonce.is_multiple_of(REKEY_RECORDS) { self.0.rekey() } else { Ok(()) }
     }
 }
 
@@ -165,12 +147,7 @@ impl Transport {
         remote_key: PublicKey,
     ) -> Self {
         let (sealer, opener) = (Sealer(Direction(sending)), Opener(Direction(receiving)));
-        Self {
-            sealer,
-            opener,
-            handshake_hash,
-            remote_key,
-        }
+        Self { sealer, opener, handshake_hash, remote_key }
     }
 }
 
@@ -187,10 +164,7 @@ mod tests {
         let mut last = state(u64::MAX - 1);
         assert!(last.seal(&[], &mut [1, 2]).is_ok());
         assert_eq!(last.seal(&[], &mut [1, 2]), Err(NoiseError::Exhausted));
-        assert_eq!(
-            last.open(&[], &mut [1, 2], &[0; 16]),
-            Err(NoiseError::Exhausted)
-        );
+        assert_eq!(last.open(&[], &mut [1, 2], &[0; 16]), Err(NoiseError::Exhausted));
         assert_eq!(last.nonce(), u64::MAX);
     }
 
@@ -232,10 +206,7 @@ mod tests {
             let tag = sealer.seal(&mut body).unwrap();
             if turn == 2 {
                 let mut copy = body;
-                assert_eq!(
-                    unkeyed.open(&[], &mut copy, &tag),
-                    Err(NoiseError::Tampered)
-                );
+                assert_eq!(unkeyed.open(&[], &mut copy, &tag), Err(NoiseError::Tampered));
             }
             opener.open(&mut body, &tag).unwrap();
             assert_eq!(body, [turn; 9]);

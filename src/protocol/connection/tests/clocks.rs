@@ -29,18 +29,11 @@ fn silence_is_asked_about_then_ends() {
     bench.now_ms = PING_IDLE_MS;
     bench.honest.handle_timeout(PING_IDLE_MS).unwrap();
     let seen = bench.heard();
-    let [Seen::Ping(token)] = seen[..] else {
-        panic!("{seen:?}")
-    };
+    let [Seen::Ping(token)] = seen[..] else { panic!("{seen:?}") };
     bench.say(Record::Pong { token }).unwrap();
     bench.pass(SILENCE_MS_MAX - 1000, false).unwrap();
     let ended = bench.pass(1000, false);
-    assert_eq!(
-        ended,
-        Err(ProtocolError::TimedOut {
-            timer: Timer::Silence
-        })
-    );
+    assert_eq!(ended, Err(ProtocolError::TimedOut { timer: Timer::Silence }));
     assert_eq!(bench.heard(), [Seen::Close(close::TIMED_OUT)]);
 
     let mut bench = Bench::new();
@@ -56,12 +49,7 @@ fn peer_that_does_not_drain_or_grant_ends() {
     bench.honest.handle_timeout(0).unwrap();
     bench.honest.handle_timeout(DRAIN_SPAN_MS - 1).unwrap();
     let ended = bench.honest.handle_timeout(DRAIN_SPAN_MS);
-    assert_eq!(
-        ended,
-        Err(ProtocolError::TimedOut {
-            timer: Timer::Drain
-        })
-    );
+    assert_eq!(ended, Err(ProtocolError::TimedOut { timer: Timer::Drain }));
 
     let mut bench = Bench::new();
     bench.message(1, 1, b"go").unwrap();
@@ -69,12 +57,7 @@ fn peer_that_does_not_drain_or_grant_ends() {
     bench.heard();
     bench.pass(CREDIT_STALL_MS_MAX, true).unwrap();
     let ended = bench.pass(2000, true);
-    assert_eq!(
-        ended,
-        Err(ProtocolError::TimedOut {
-            timer: Timer::Credit
-        })
-    );
+    assert_eq!(ended, Err(ProtocolError::TimedOut { timer: Timer::Credit }));
 }
 
 #[test]
@@ -83,10 +66,7 @@ fn old_connection_closes_in_order() {
     bench.now_ms = LIFETIME_MS_MAX;
     bench.say(Record::Ping { token: [7; 8] }).unwrap();
     bench.honest.handle_timeout(LIFETIME_MS_MAX).unwrap();
-    assert_eq!(
-        bench.heard(),
-        [Seen::Pong([7; 8]), Seen::Close(close::LIFETIME)]
-    );
+    assert_eq!(bench.heard(), [Seen::Pong([7; 8]), Seen::Close(close::LIFETIME)]);
     assert_eq!(events(&mut bench.honest), [Event::Closed(close::LIFETIME)]);
     assert_eq!(bench.honest.next_timeout(), None);
 }

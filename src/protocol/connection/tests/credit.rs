@@ -27,9 +27,7 @@ fn released_messages_bring_credit_worth_a_record() {
     }
     bench.honest.release(1, body.len());
     let seen = bench.heard();
-    let [Seen::Credit(1, amount)] = seen[..] else {
-        panic!("{seen:?}")
-    };
+    let [Seen::Credit(1, amount)] = seen[..] else { panic!("{seen:?}") };
     assert!(amount >= CREDIT_INITIAL / 2);
     assert_eq!(bench.honest.committed, u64::from(amount) + 4 * 32 * 1024);
 }
@@ -48,9 +46,7 @@ fn message_longer_than_any_window_is_assembled() {
         bench.data(1, false, &bytes[sent..sent + part]).unwrap();
         (sent, credit) = (sent + part, credit - part);
         for seen in bench.heard() {
-            let Seen::Credit(1, amount) = seen else {
-                panic!("{seen:?}")
-            };
+            let Seen::Credit(1, amount) = seen else { panic!("{seen:?}") };
             credit += amount as usize;
         }
     }
@@ -94,9 +90,7 @@ fn many_half_messages_stay_within_the_connection_bound_and_one_always_moves() {
             }
         }
         for seen in bench.heard() {
-            let Seen::Credit(id, amount) = seen else {
-                panic!("{seen:?}")
-            };
+            let Seen::Credit(id, amount) = seen else { panic!("{seen:?}") };
             *credit.get_mut(&id).unwrap() += amount as usize;
         }
     }
@@ -107,28 +101,11 @@ fn credit_is_obeyed_by_the_sender() {
     let mut bench = Bench::new();
     bench.message(1, 1, b"go").unwrap();
     bench.honest.send(1, 1, vec![5; MIB]).unwrap();
-    let sent = |seen: Vec<Seen>| -> usize {
-        seen.iter()
-            .map(|s| {
-                if let Seen::Data(_, _, b) = s {
-                    b.len()
-                } else {
-                    0
-                }
-            })
-            .sum()
-    };
+    let sent =
+        |seen: Vec<Seen>| -> usize { seen.iter().map(|s| if let Seen::Data(_, _, b) = s { b.len() } else { 0 }).sum() };
     assert_eq!(sent(bench.heard()), CREDIT_INITIAL as usize);
-    assert_eq!(
-        bench.honest.pending(1),
-        MIB + MESSAGE_HEADER_LEN - CREDIT_INITIAL as usize
-    );
-    bench
-        .say(Record::Credit {
-            stream: 1,
-            amount: CREDIT_MIN,
-        })
-        .unwrap();
+    assert_eq!(bench.honest.pending(1), MIB + MESSAGE_HEADER_LEN - CREDIT_INITIAL as usize);
+    bench.say(Record::Credit { stream: 1, amount: CREDIT_MIN }).unwrap();
     assert_eq!(sent(bench.heard()), CREDIT_MIN as usize);
 }
 
@@ -144,12 +121,7 @@ fn tiny_grants_end_unless_the_direction_is_ending() {
     bench.message(1, 1, b"go").unwrap();
     bench.honest.send(1, 1, vec![5; MIB]).unwrap();
     bench.honest.finish(1).unwrap();
-    bench
-        .say(Record::Credit {
-            stream: 1,
-            amount: 1,
-        })
-        .unwrap();
+    bench.say(Record::Credit { stream: 1, amount: 1 }).unwrap();
 }
 
 #[test]
@@ -164,21 +136,12 @@ fn unknown_high_tags_are_skipped_at_the_cost_of_credit_only() {
         bench.data(1, false, &scrap[..part]).unwrap();
         (left, credit) = (left - part, credit - part);
         for seen in bench.heard() {
-            let Seen::Credit(1, amount) = seen else {
-                panic!("{seen:?}")
-            };
+            let Seen::Credit(1, amount) = seen else { panic!("{seen:?}") };
             credit += amount as usize;
         }
     }
     bench.message(1, 2, b"after").unwrap();
-    let expected = [
-        Event::Opened(1),
-        Event::Message {
-            stream: 1,
-            tag: 2,
-            body: b"after".to_vec(),
-        },
-    ];
+    let expected = [Event::Opened(1), Event::Message { stream: 1, tag: 2, body: b"after".to_vec() }];
     assert_eq!(events(&mut bench.honest), expected);
 }
 
