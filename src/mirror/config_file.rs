@@ -6,6 +6,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::config::{Config, Kind, Module, Server};
 use super::failure::{Exit, Failure};
+use super::register::check_apart;
 use crate::disk::home::Home;
 
 /// The config's name in `.mirra`.
@@ -39,7 +40,25 @@ impl ConfigFile {
             let what = format!("{} is not right", path.display());
             Failure::new(Exit::Config, what, e.to_string(), "save it as UTF-8")
         })?;
-        Self::parse(text, path)
+        let file = Self::parse(text, path)?;
+        file.config.modules.iter().try_for_each(|module| file.check_place(home, module))?;
+        Ok(file)
+    }
+
+    /// Refuses a module whose directory and the home hold each other: an edit by hand must not expose the keys.
+    fn check_place(&self, home: &Home, module: &Module) -> Result<(), Failure> {
+        let path = match &module.kind {
+            Kind::Own(own) => &own.path,
+            Kind::Followed(followed) => &followed.into,
+        };
+        match check_apart(home.base(), &home.base().join(path), "use") {
+            // A directory that cannot be looked at is no danger; whoever uses it says what is wrong with it.
+            Err(failure) if failure.exit == Exit::Usage => {
+                let what = format!("[module.{}] of {} is not right", module.name, self.path.display());
+                Err(Failure { exit: Exit::Config, what, ..failure })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether `home` has a config: the last thing that `init` writes.

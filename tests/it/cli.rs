@@ -164,6 +164,10 @@ fn unsafe_homes_and_wrong_configs_end_with_3() {
     let line = 1 + wrong.lines().position(|line| line.starts_with("prot")).unwrap();
     let said = fails(home.path(), &["status"], 3);
     assert!(said.contains(&format!("Mirra.toml:{line}")) && said.contains("did you mean \"port\"?"), "{said}");
+    for path in [".", "..", ".mirra/keys"] {
+        fs::write(&config, format!("{text}[module.m]\npath = \"{path}\"\n")).unwrap();
+        assert!(fails(home.path(), &["status"], 3).contains("[module.m]"));
+    }
     fs::write(&config, text).unwrap();
 
     let key = inner.join("keys/head");
