@@ -190,6 +190,16 @@ impl<'a> Batch<'a> {
         bounded("steps of a batch", wire.len() as u64, BATCH_STEPS_MAX as u64)?;
         let steps: Vec<Step> = wire.into_iter().map(Step::try_from).collect::<Result<_, _>>()?;
         let named: u64 = steps.iter().map(Step::literal_bytes).sum();
+        if steps.is_empty() {
+            return Err(rule("it has no steps"));
+        }
+        let starts_file = |i: usize| i.checked_sub(1).and_then(|i| steps.get(i)).is_none_or(Step::ends_file);
+        if steps.iter().enumerate().any(|(i, step)| matches!(step, Step::Basis(_)) && !starts_file(i)) {
+            return Err(rule("it names a basis in the middle of a file"));
+        }
+        if packing & PACKED_LITERALS == 0 && prefix_len > 0 {
+            return Err(rule("it has a prefix and nothing that needs one"));
+        }
         if named != literals_len as u64 {
             return Err(rule("the lengths of its chunks do not add up"));
         }

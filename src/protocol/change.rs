@@ -169,7 +169,10 @@ impl ChangeReader {
     /// # Errors
     /// [`ChangeError`]; the reader is of no further use then.
     pub fn apply(&mut self, body: &[u8], store: &mut dyn PageStore) -> Result<(), ChangeError> {
-        let records: Vec<WireChange> = decode("changes", &unpack(body)?)?;
+        let records: Vec<WireChange> = decode("changes", &unpack(body)?)?; // `[changes.list]`
+        if records.is_empty() {
+            return Err(Malformed::Rule { what: "changes", rule: "none are in the message" }.into());
+        }
         let mut last = Vec::new();
         for record in records {
             let keep = last
@@ -177,7 +180,16 @@ impl ChangeReader {
                 .ok_or(Malformed::Rule { what: "change", rule: "keeps more than there is" })?;
             let bytes = [keep, &record.rest].concat();
             let path = TreePath::new(&bytes).map_err(Malformed::Name)?;
+            let held = record.operation == operation::HELD_DIRECTORY;
             let edit = edit(&path, record)?;
+            if let Edit::Put(entry) = &edit
+                && held
+                && let Some(id) = entry.directory_id()
+                && store.page(id.as_bytes()).map_err(EditError::Page)?.is_none()
+            {
+                // A page that is held must mean that all below it is held.
+                return Err(EditError::NoDirectory(path).into());
+            }
             self.editor.apply(&path, edit, store)?;
             last = bytes;
         }
@@ -198,8 +210,14 @@ fn edit(path: &TreePath, record: WireChange) -> Result<Edit, Malformed> {
     let (_, name) = path.split_last().ok_or_else(|| rule("names the top"))?;
     let WireChange { operation, mode, seconds, nanos, size, class, content, attributes, .. } = record;
     let meta = Meta { mode, mtime: Mtime { seconds, nanos } };
+    let sized = matches!(operation, operation::FILE | operation::HELD_DIRECTORY);
+    let named = sized || operation == operation::LINK;
+    if !sized && (size, class) != (0, 0) || !named && !content.is_empty() {
+        return Err(rule("has a size or content that it may not have"));
+    }
     let body = match operation {
-        operation::REMOVE => return Ok(Edit::Remove),
+        operation::REMOVE if meta == Meta::default() && attributes.is_empty() => return Ok(Edit::Remove),
+        operation::REMOVE => return Err(rule("removes and says more")),
         operation::FILE => Body::File {
             size,
             class: Class::from_number(class).ok_or_else(|| rule("has an unknown class"))?,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::limits::DESCENT_REFERENCES_MAX;
+use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX};
 use super::message::{Chunks, Message, tag};
 use super::packed::unpack;
 use super::sender::references;
@@ -49,7 +49,10 @@ impl Descent {
     /// # Errors
     /// [`DescentError`].
     pub fn pages(&mut self, body: &[u8], store: &mut dyn PageStore) -> Result<(), DescentError> {
-        let list: Vec<serde_bytes::ByteBuf> = decode("pages", &unpack(body)?)?;
+        let list: Vec<serde_bytes::ByteBuf> = decode("pages", &unpack(body)?)?; // `[pages.list]`
+        if list.is_empty() {
+            return Err(Malformed::Rule { what: "pages", rule: "none are in the message" }.into());
+        }
         for bytes in list {
             let rule = Malformed::Rule { what: "pages", rule: "more came than were asked for" };
             let id = self.asked.pop_front().ok_or(rule)?;
@@ -104,6 +107,10 @@ impl ListReader {
         class: Class,
     ) -> Result<Option<Vec<Chunk>>, Malformed> {
         let part: Chunks = decode("chunk list", body)?;
+        bounded("chunks of a message", part.list.len() as u64, CHUNKS_MAX as u64)?;
+        if part.list.is_empty() && !part.last {
+            return Err(Malformed::Rule { what: "chunk list", rule: "a part of it is empty" });
+        }
         self.chunks.extend(part.list);
         let least = class.sizes().0 as u64;
         bounded("chunks of a file", self.chunks.len() as u64, size / least + 1)?;

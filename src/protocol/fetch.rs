@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Step, context};
+use super::limits::LEAVES_MAX;
 use super::message::{LeafRefs, way};
 use crate::tree::chunker::Class;
 use crate::tree::codec::{Malformed, bounded, decode};
@@ -102,6 +103,8 @@ pub struct Fetch {
     current: Option<Current>,
     /// LEAVES that came for the file that is next.
     leaves: Vec<ListRef>,
+    /// Whether the last of them has come; `None` before the first.
+    leaves_last: Option<bool>,
     /// Literal and copied bytes so far.
     pub received: u64,
     /// Bytes that were copied from what was there.
@@ -115,6 +118,8 @@ struct Current {
     have: Option<Box<dyn Have>>,
     list: ListBuilder,
     leaves: Option<LeafCheck>,
+    /// A basis was named.
+    based: bool,
     index: u64,
     written: u64,
 }
@@ -138,9 +143,14 @@ impl Fetch {
     pub fn leaves(&mut self, body: &[u8]) -> Result<(), FetchError> {
         let part: LeafRefs = decode("leaves", body)?;
         let next = self.next_wanted("leaves")?;
+        if next.way != way::ALL || part.refs.is_empty() || self.leaves_last == Some(true) {
+            return Err(rule("leaves", "are empty, came twice, or are of a file that is not sent whole"));
+        }
+        bounded("leaf pages of a message", part.refs.len() as u64, LEAVES_MAX as u64)?;
         let most = next.size / next.class.sizes().0 as u64 + 1;
         bounded("leaf pages", (self.leaves.len() + part.refs.len()) as u64, most)?;
         self.leaves.extend(part.refs);
+        self.leaves_last = Some(part.last);
         Ok(())
     }
 
@@ -186,7 +196,8 @@ impl Fetch {
                 }
                 if *last { self.end(shelf) } else { Ok(None) }
             }
-            Step::Basis(path) if current.wanted.way == way::BASE && current.index == 0 => {
+            Step::Basis(path) if current.wanted.way == way::BASE && current.index == 0 && !current.based => {
+                current.based = true;
                 current.have = shelf.basis(path);
                 Ok(None)
             }
@@ -217,12 +228,16 @@ impl Fetch {
             return Ok(());
         }
         let Some(wanted) = self.wanted.pop_front() else { return Err(rule("step", "came for no file")) };
+        if self.leaves_last.take() == Some(false) {
+            return Err(rule("leaves", "did not all come"));
+        }
         let refs = std::mem::take(&mut self.leaves);
         let leaves = if refs.is_empty() { None } else { Some(LeafCheck::new(refs, wanted.id)?) };
         let have = if wanted.way == way::WANTED { shelf.own(&wanted) } else { None };
         let landing = shelf.begin(&wanted).map_err(|source| FetchError::Disk { path: wanted.path.clone(), source })?;
         let list = ListBuilder::default();
-        self.current = Some(Current { wanted, landing: Some(landing), have, list, leaves, index: 0, written: 0 });
+        self.current =
+            Some(Current { wanted, landing: Some(landing), have, list, leaves, based: false, index: 0, written: 0 });
         Ok(())
     }
 
@@ -272,11 +287,15 @@ impl Fetch {
         }
         let mut places = Places::start(self);
         let mut next = wanted.iter().peekable();
-        let mut found = Vec::with_capacity(wanted.len());
+        let (mut found, mut len) = (Vec::with_capacity(wanted.len()), 0);
         for (i, step) in batch.steps.iter().enumerate() {
             places.begin(step, &self.wanted, shelf);
             while let Some((_, side)) = next.next_if(|(at, _)| *at == i) {
-                found.push(places.chunk(step, *side).map(|chunk| side.of(&chunk).to_vec()));
+                // More than the batch names is not its context: nothing more has to be read to know that.
+                let chunk = if len > batch.prefix_len { None } else { places.chunk(step, *side) };
+                let part = chunk.map(|chunk| side.of(&chunk).to_vec());
+                len += part.as_ref().map_or(0, Vec::len);
+                found.push(part);
             }
             places.pass(step);
         }

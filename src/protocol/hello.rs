@@ -12,11 +12,11 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 use serde_bytes::ByteBuf;
 
-use super::codec::{self, DecodeError};
 use super::limits::{
     HELLO_CERTIFICATE_MAX, HELLO_EXTENSIONS_MAX, HELLO_FEATURES_MAX, HELLO_LIMITS_MAX, MESSAGE_3_MAX,
     MESSAGE_3_OVERHEAD,
 };
+use crate::tree::codec::{Malformed, decode, encode};
 
 /// One side's statement.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,18 +58,21 @@ impl Hello {
             self.certificate.clone().map(ByteBuf::from),
             Bounded(ascending(extensions.collect(), |(tag, _)| *tag)),
         );
-        codec::encode(&wire)
+        encode(&wire)
     }
 
     /// Reads a payload; refuses what is unsorted, repeated, too long or followed by more.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (features, limits, certificate, extensions): Wire = codec::decode(bytes)?;
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (features, limits, certificate, extensions): Wire = decode("hello", bytes)?;
         let sorted = ascends(&features.0, |feature| *feature)
             && ascends(&limits.0, |(tag, _)| *tag)
             && ascends(&extensions.0, |(tag, _)| *tag);
         let fits = certificate.as_ref().is_none_or(|c| c.len() <= HELLO_CERTIFICATE_MAX);
         if !sorted || !fits {
-            return Err(DecodeError::Malformed);
+            return Err(Malformed::Rule {
+                what: "hello",
+                rule: "a list does not ascend, or the certificate is too long",
+            });
         }
         Ok(Self {
             features: features.0,
@@ -188,7 +191,7 @@ mod tests {
     #[test]
     fn unsorted_repeated_long_and_trailing_are_refused() {
         fn refused(value: &impl Serialize) {
-            assert!(Hello::decode(&codec::encode(value)).is_err());
+            assert!(Hello::decode(&encode(value)).is_err());
         }
         type Empty = Vec<u16>;
         let none: Option<ByteBuf> = None;
@@ -204,7 +207,7 @@ mod tests {
         refused(&(&empty, &empty, &none, &empty, 1u8));
         let mut trailing = sample().encode();
         trailing.push(0);
-        assert_eq!(Hello::decode(&trailing), Err(DecodeError::Trailing { extra: 1 }));
+        assert_eq!(Hello::decode(&trailing), Err(Malformed::NotCanonical { what: "hello" }));
     }
 
     #[test]

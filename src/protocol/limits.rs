@@ -3,11 +3,6 @@
 //! Each says its unit, who enforces it, and what happens beyond it. "Ends" means that the
 //! connection ends with an error.
 
-// Codec
-
-/// Nesting levels of a MessagePack value; the decoder refuses deeper ones.
-pub const CODEC_DEPTH_MAX: usize = 8;
-
 // Handshake
 
 /// Bytes of handshake message 1, exactly; the responder closes on any other size.
@@ -138,6 +133,7 @@ pub const ADDRESSES_MAX: usize = 65_536;
 pub const SEND_QUEUE_MARK: usize = 1024 * 1024;
 /// Control messages queued for sending above which their sender waits.
 pub const CONTROL_QUEUE_MARK: usize = 64 * 1024;
+
 // Messages
 
 /// Bytes of a request or a small answer.
@@ -159,15 +155,17 @@ pub const PACKED_TARGET: usize = 512 * 1024;
 pub const DESCENT_REFERENCES_MAX: usize = 2_000_000;
 /// Bytes of a bitmap of wanted references: one bit each.
 pub const WANT_MAX: u32 = (DESCENT_REFERENCES_MAX / 8 + 1) as u32;
-/// Paths in one message that asks for lists or content.
+/// Paths in one message that asks for lists or content; the sender refuses more.
 pub const PATHS_MAX: usize = 4_096;
+/// Paths of one stream that the sender has not answered yet; it refuses more.
+pub const PATHS_WAITING_MAX: usize = 4 * PATHS_MAX;
 /// Bytes of one message that asks for lists or content.
 pub const PATHS_BYTES_MAX: u32 = 1024 * 1024;
-/// Chunks in one message of a chunk list.
+/// Chunks in one message of a chunk list; the receiver refuses more.
 pub const CHUNKS_MAX: usize = 16_384;
 /// Bytes of one message of a chunk list.
 pub const CHUNKS_BYTES_MAX: u32 = 1024 * 1024;
-/// References to leaf pages in one message.
+/// References to leaf pages in one message; the receiver refuses more.
 pub const LEAVES_MAX: usize = 4_096;
 
 // Batches of content

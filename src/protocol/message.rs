@@ -25,15 +25,15 @@ pub mod tag {
     pub const STATE: u8 = 4;
     /// Request: the entries that lead from a base to a head.
     pub const TREE: u8 = 5;
-    /// Answer to TREE: packed changes.
+    /// Answer to TREE: packed changes, `[changes.list]`.
     pub const CHANGES: u8 = 6;
     /// Answer to TREE: the base is not known here.
     pub const BASE_UNKNOWN: u8 = 7;
     /// Request: descend into the pages of a head.
     pub const DESCEND: u8 = 8;
-    /// Answer to DESCEND and WANT: packed pages.
+    /// Answer to DESCEND and WANT: packed pages, `[pages.list]`.
     pub const PAGES: u8 = 9;
-    /// Which of the pages that the last round referred to are wanted.
+    /// Which of the pages that the last round referred to are wanted: `[want.bits]`.
     pub const WANT: u8 = 10;
     /// Request: chunk lists of files of a head.
     pub const LISTS: u8 = 11;
@@ -53,7 +53,7 @@ pub mod tag {
     pub const REFUSED: u8 = 18;
 }
 
-/// Codes of REFUSED: `[refused.code]`. What is not there and what may not be seen look the same.
+/// Codes of REFUSED. What is not there and what may not be seen look the same.
 pub mod refusal {
     /// No such module for this peer.
     pub const NO_MODULE: u16 = 1;
@@ -85,9 +85,22 @@ pub const fn body_max(tag: u8) -> Option<u32> {
     }
 }
 
-/// LIST: asks for nothing in particular; an array so that it stays one.
+/// LIST: asks for nothing in particular; an empty array on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "[(); 0]", into = "[(); 0]")]
 pub struct List(pub ());
+
+impl From<[(); 0]> for List {
+    fn from([]: [(); 0]) -> Self {
+        Self(())
+    }
+}
+
+impl From<List> for [(); 0] {
+    fn from(List(()): List) -> Self {
+        []
+    }
+}
 
 /// MODULE: one line of a remote index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,7 +210,7 @@ pub mod operation {
     pub const HELD_DIRECTORY: u8 = 4;
 }
 
-/// PATHS: files whose lists are wanted, in this order.
+/// PATHS: files whose lists are wanted, in this order: `[paths.list]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paths(pub Vec<TreePath>);
 
@@ -232,7 +245,7 @@ pub mod way {
     pub const WANTED: u8 = 2;
 }
 
-/// FILES: files whose content is wanted, in this order.
+/// FILES: files whose content is wanted, in this order: `[files.list]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files(pub Vec<FileItem>);
 
@@ -245,9 +258,22 @@ pub struct LeafRefs {
     pub refs: Vec<ListRef>,
 }
 
-/// REFUSED.
+/// REFUSED: an array of `[refused.code]` alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u16,)", into = "(u16,)")]
 pub struct Refused(pub u16);
+
+impl From<(u16,)> for Refused {
+    fn from((code,): (u16,)) -> Self {
+        Self(code)
+    }
+}
+
+impl From<Refused> for (u16,) {
+    fn from(Refused(code): Refused) -> Self {
+        (code,)
+    }
+}
 
 /// A message as it travels on a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,18 +1,23 @@
-//! What peers say and when: the handshake, records, streams, and every bound on them.
+//! What peers say and when: the handshake, records, streams, messages, and every bound on them.
 //!
-//! The room is pure: no sockets, no files, no clock, no randomness. Time and random bytes are
-//! arguments, so two ends can run as a pair in memory under any schedule. Read in this order:
-//! [`preface`] (the eight clear bytes), [`noise`] (the handshake and the two cipher directions),
-//! [`hello`] (what both sides state inside it), [`record`] (one unit on the wire), [`connection`]
-//! (streams, credit, timers), then [`limits`] (every bound) and [`error`] (whose fault it was).
+//! The room is pure: no sockets, no files, no clock, no randomness. Time and random bytes are arguments, so two ends can
+//! run as a pair in memory under any schedule. PROTOCOL.md is the normative text. Read in this order:
 //!
-//! A bracketed tag such as `[record.type]` in a comment marks the place where that field of the
-//! protocol text is read or written.
+//! 1. The channel: [`preface`] (the eight clear bytes), [`noise`] (the handshake and the two cipher directions), [`hello`]
+//!    (what both sides state inside it), [`record`] (one unit on the wire), [`connection`] (streams, credit, timers).
+//! 2. What travels on a stream: [`message`] (the whole vocabulary), [`packed`] (records in a zstd frame), [`batch`] (steps
+//!    and literals), [`change`] (what leads from one tree to another).
+//! 3. Who says it: [`sender`] (the side that has the snapshot), and on the other side [`descent`] (pages and lists from
+//!    whoever does not know the base) and [`fetch`] (steps become verified files).
+//!
+//! Beside them stand [`limits`] (every bound), [`error`] (whose fault it was) and [`bucket`] (rates).
+//!
+//! A tag such as `[record.type]` in a comment marks the place where that field of PROTOCOL.md is read or written; a test
+//! compares the two sets.
 
 pub mod batch;
 pub mod bucket;
 pub mod change;
-pub mod codec;
 pub mod connection;
 pub mod descent;
 pub mod error;
@@ -27,5 +32,7 @@ pub mod record;
 pub mod sender;
 mod sender_content;
 
+#[cfg(test)]
+mod refusal_tests;
 #[cfg(test)]
 mod transfer_tests;

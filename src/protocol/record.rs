@@ -89,7 +89,7 @@ impl<'a> Record<'a> {
     /// Reads the plain bytes of a record.
     pub fn parse(plain: &'a [u8]) -> Result<Self, Rule> {
         let (header, body) = plain.split_first_chunk::<RECORD_HEADER_LEN>().ok_or(Rule::RecordLength)?;
-        // [record.type] [record.stream]
+        // `[record.type]`, `[record.stream]`
         let [kind, id @ ..] = *header;
         let stream = u32::from_be_bytes(id);
         match kind {
@@ -100,7 +100,7 @@ impl<'a> Record<'a> {
             }
             RESET if stream != CONTROL_STREAM => Ok(Record::Reset { stream, code: u16::from_be_bytes(exactly(body)?) }),
             PING if stream == CONTROL_STREAM => {
-                // [ping.kind] [ping.token]
+                // `[ping.kind]`, `[ping.token]`
                 let [mark, token @ ..] = exactly::<9>(body)?;
                 match mark {
                     PING_ASK => Ok(Record::Ping { token }),

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::change::ChangeWriter;
-use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX, PACKED_TARGET, PATHS_MAX};
+use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX, PACKED_TARGET, PATHS_MAX, PATHS_WAITING_MAX};
 use super::message::{AtHead, Chunks, List, Message, Module, Paths, Poll, Refused, State, Tree, refusal, tag};
 use super::packed::pack;
 use super::sender_content::ContentAnswer;
@@ -196,9 +196,7 @@ impl<'s> Answer<'s> {
             }
             (Work::Lists { todo, .. }, Some(message)) if message.tag == tag::PATHS => {
                 let paths: Paths = decode("paths", &message.body).map_err(|_| refusal::BAD_REQUEST)?;
-                if paths.0.len() + todo.len() > 4 * PATHS_MAX {
-                    return Err(refusal::TOO_LARGE);
-                }
+                room_for(paths.0.len(), todo.len())?;
                 todo.extend(paths.0);
                 Ok(())
             }
@@ -241,6 +239,14 @@ impl<'s> Answer<'s> {
 pub(super) fn internal(error: &dyn std::error::Error) -> u16 {
     tracing::error!(%error, "cannot answer a peer");
     refusal::INTERNAL
+}
+
+/// Refuses more paths in one message, or waiting on one stream, than the limits allow.
+pub(super) fn room_for(more: usize, waiting: usize) -> Result<(), u16> {
+    if more > PATHS_MAX {
+        return Err(refusal::BAD_REQUEST);
+    }
+    if more + waiting > PATHS_WAITING_MAX { Err(refusal::TOO_LARGE) } else { Ok(()) }
 }
 
 /// The references whose bits are set, first reference in the highest bit.

@@ -6,9 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::batch::BatchWriter;
-use super::limits::{LEAVES_MAX, PATHS_MAX};
+use super::limits::LEAVES_MAX;
 use super::message::{FileItem, Files, LeafRefs, Message, refusal, tag, way};
-use super::sender::{Output, ReadAt, Source, bit, file_at, internal, only_chunk};
+use super::sender::{Output, ReadAt, Source, bit, file_at, internal, only_chunk, room_for};
 use crate::tree::codec::decode;
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{ChunkId, DirId, FileId};
@@ -70,9 +70,7 @@ impl<'s> ContentAnswer<'s> {
             return Err(refusal::BAD_REQUEST);
         }
         let files: Files = decode("files", &message.body).map_err(|_| refusal::BAD_REQUEST)?;
-        if files.0.len() + self.todo.len() > 4 * PATHS_MAX {
-            return Err(refusal::TOO_LARGE);
-        }
+        room_for(files.0.len(), self.todo.len())?;
         self.todo.extend(files.0);
         Ok(())
     }

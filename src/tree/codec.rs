@@ -1,8 +1,10 @@
-//! MessagePack for everything that is hashed or signed: arrays only, shortest forms, nothing behind the end.
+//! MessagePack, the one door to the serializer: arrays only, shortest forms, nothing behind the end.
 //!
-//! Whatever decodes here re-encodes to the very same bytes, so one value has one name.
+//! What is hashed or signed goes through [`decode_canonical`], so that one value has one name.
 
 use serde::{Serialize, de::DeserializeOwned};
+
+use super::limits::CODEC_DEPTH_MAX;
 
 /// Bytes that are not what the format says: always the fault of whoever made them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,9 +46,6 @@ pub enum Malformed {
     },
 }
 
-/// Depth of nested arrays that any decoder of ours goes down to.
-const DEPTH_MAX: usize = 8;
-
 /// The canonical bytes of `value`.
 ///
 /// # Panics
@@ -63,7 +62,7 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// through [`decode_canonical`].
 pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Malformed> {
     let mut decoder = rmp_serde::Deserializer::new(std::io::Cursor::new(bytes));
-    decoder.set_max_depth(DEPTH_MAX);
+    decoder.set_max_depth(CODEC_DEPTH_MAX);
     let value = T::deserialize(&mut decoder).map_err(|e| Malformed::Shape { what, why: e.to_string() })?;
     if decoder.position() != bytes.len() as u64 {
         return Err(Malformed::NotCanonical { what });
@@ -77,7 +76,7 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T
 /// [`Malformed::Shape`].
 pub fn decode_prefix<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Malformed> {
     let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
-    decoder.set_max_depth(DEPTH_MAX);
+    decoder.set_max_depth(CODEC_DEPTH_MAX);
     T::deserialize(&mut decoder).map_err(|e| Malformed::Shape { what, why: e.to_string() })
 }
 
@@ -115,8 +114,21 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_refused() {
-        let bytes = [vec![0x91; 10_000], vec![0]].concat();
-        assert!(decode::<(u8,)>("nest", &bytes).is_err());
+    fn cut_bytes_are_refused() {
+        let bytes = encode(&(1u64 << 40, vec![1u8, 2, 3]));
+        for end in 0..bytes.len() {
+            assert!(decode::<(u64, Vec<u8>)>("cut", &bytes[..end]).is_err());
+        }
+    }
+
+    #[test]
+    fn nesting_beyond_the_bound_is_refused() {
+        #[derive(Debug, serde::Serialize, serde::Deserialize)]
+        struct Nest(Vec<Nest>);
+        let nest = |depth: usize| [vec![0x91; depth], vec![0x90]].concat();
+        assert!(decode::<Nest>("nest", &nest(CODEC_DEPTH_MAX - 2)).is_ok());
+        for depth in [CODEC_DEPTH_MAX + 1, 10_000] {
+            assert!(decode::<Nest>("nest", &nest(depth)).is_err());
+        }
     }
 }

@@ -9,7 +9,8 @@ use super::limits::PAGE_CUT_BITS;
 use super::name::{Name, TreePath};
 use super::page::{Builder, Kind, Page, PageError, PageSink, PageSource, load};
 
-/// A reference to a page of entries: first name, page, entries in the pages below (not in directories below them).
+/// A reference to a page of entries: `[directory-reference.first]` name, `[directory-reference.page]`, and
+/// `[directory-reference.entries]` in the pages below (not in directories below them).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DirRef(pub Name, pub DirId, pub u64);
 

@@ -279,13 +279,13 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::chunker::Class;
-    use super::super::diff::changes;
-    use super::super::dir::{build, look_up};
-    use super::super::entry::Body;
-    use super::super::hash::FileId;
-    use super::super::page::Pages;
     use super::*;
+    use crate::tree::chunker::Class;
+    use crate::tree::diff::changes;
+    use crate::tree::dir::{build, look_up};
+    use crate::tree::entry::Body;
+    use crate::tree::hash::FileId;
+    use crate::tree::page::Pages;
 
     /// A tree as a naive person would hold it: every path and its entry, directories without their ids.
     type Model = BTreeMap<TreePath, Option<u64>>;

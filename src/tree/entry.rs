@@ -61,11 +61,11 @@ pub enum Body {
 /// An optional fact about an entry, in a form that older versions can carry on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Attribute {
-    /// What it is; ascending within an entry.
+    /// `[attribute.tag]`: what it is; ascending within an entry.
     pub tag: u16,
-    /// Whether an entry must not be written by who does not know the tag.
+    /// `[attribute.critical]`: whether an entry must not be written by who does not know the tag.
     pub critical: bool,
-    /// Its value.
+    /// `[attribute.value]`
     #[serde(with = "serde_bytes")]
     pub value: Vec<u8>,
 }
@@ -151,7 +151,7 @@ impl Entry {
     }
 }
 
-/// `[entry.name, kind, mode, seconds, nanos, a, b, c, attributes]`: one shape for all kinds.
+/// Name, kind, mode, seconds, nanos, a, b, c, attributes: one shape for all kinds.
 #[derive(Deserialize)]
 struct Wire(Name, u8, u16, i64, u32, u64, u64, ByteBuf, Vec<Attribute>);
 
@@ -163,15 +163,15 @@ impl Serialize for Entry {
             Body::Link { target } => (KIND_LINK, 0, 0, target),
         };
         let mut tuple = to.serialize_tuple(9)?;
-        tuple.serialize_element(&self.name)?; // [entry.name]
-        tuple.serialize_element(&kind)?; // [entry.kind]
-        tuple.serialize_element(&self.meta.mode)?; // [entry.mode]
-        tuple.serialize_element(&self.meta.mtime.seconds)?; // [entry.seconds]
-        tuple.serialize_element(&self.meta.mtime.nanos)?; // [entry.nanos]
-        tuple.serialize_element(&a)?; // [entry.size]
-        tuple.serialize_element(&b)?; // [entry.class]
-        tuple.serialize_element(serde_bytes::Bytes::new(c))?; // [entry.content]
-        tuple.serialize_element(&self.attributes)?; // [entry.attributes]
+        tuple.serialize_element(&self.name)?; // `[entry.name]`
+        tuple.serialize_element(&kind)?; // `[entry.kind]`
+        tuple.serialize_element(&self.meta.mode)?; // `[entry.mode]`
+        tuple.serialize_element(&self.meta.mtime.seconds)?; // `[entry.seconds]`
+        tuple.serialize_element(&self.meta.mtime.nanos)?; // `[entry.nanos]`
+        tuple.serialize_element(&a)?; // `[entry.size]`
+        tuple.serialize_element(&b)?; // `[entry.class]`
+        tuple.serialize_element(serde_bytes::Bytes::new(c))?; // `[entry.content]`
+        tuple.serialize_element(&self.attributes)?; // `[entry.attributes]`
         tuple.end()
     }
 }
@@ -211,8 +211,8 @@ impl TryFrom<Wire> for Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::super::codec::{decode_canonical, encode};
     use super::*;
+    use crate::tree::codec::{decode_canonical, encode};
 
     fn entries() -> Vec<Entry> {
         let meta = Meta { mode: 0o644, mtime: Mtime { seconds: -5, nanos: 999_999_999 } };

@@ -2,6 +2,8 @@
 //!
 //! Whoever decodes enforces them; what breaks one is [malformed](super::codec::Malformed) and is never stored.
 
+/// Nesting levels of a MessagePack value.
+pub const CODEC_DEPTH_MAX: usize = 8;
 /// Bytes of one name (a component of a path).
 pub const NAME_MAX: usize = 255;
 /// Components of one path, and so directories below each other.

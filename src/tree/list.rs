@@ -10,13 +10,14 @@ use super::page::{Builder, Discard, Kind, Page, PageError, PageSink, PageSource,
 /// One chunk of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Chunk {
-    /// BLAKE3 of its bytes.
+    /// `[chunk.id]`: BLAKE3 of its bytes.
     pub id: ChunkId,
-    /// Its length in bytes, at least 1.
+    /// `[chunk.length]`: in bytes, at least 1.
     pub len: u32,
 }
 
-/// A reference to a page of chunks: first chunk, page, chunks below it, bytes below it.
+/// A reference to a page of chunks: `[list-reference.first]` chunk, `[list-reference.page]`, `[list-reference.chunks]` and
+/// `[list-reference.bytes]` below it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ListRef(pub ChunkId, pub FileId, pub u64, pub u64);
 
@@ -169,8 +170,8 @@ pub fn chunks<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::page::Pages;
     use super::*;
+    use crate::tree::page::Pages;
 
     fn some_chunks(n: u32) -> Vec<Chunk> {
         (0..n).map(|i| Chunk { id: ChunkId::of(&i.to_le_bytes()), len: i + 1 }).collect()

@@ -155,7 +155,7 @@ impl<K: Kind> Page<K> {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Leaf(items) => encode(&(0u8, items)), // [page.level], [page.items]
+            Self::Leaf(items) => encode(&(0u8, items)), // `[page.level]`, `[page.items]`
             Self::Upper(level, ups) => encode(&(level, ups)),
         }
     }

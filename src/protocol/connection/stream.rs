@@ -71,7 +71,7 @@ impl SendHalf {
 
     /// Queues a message; `body` is shorter than 4 GiB by the caller's check.
     pub(super) fn push(&mut self, tag: u8, length: u32, body: Vec<u8>) {
-        // [message.tag] [message.length] [message.body]
+        // `[message.tag]` `[message.length]` `[message.body]`
         let [a, b, c, d] = length.to_be_bytes();
         self.queued += MESSAGE_HEADER_LEN + body.len();
         self.queue.push_back(Outgoing { header: [tag, a, b, c, d], body, sent: 0 });
@@ -245,7 +245,7 @@ impl Assembler {
 
     /// Reads the header; nothing is allocated before the length has been judged.
     fn judge_header(&mut self, bounds: Bounds) -> Result<(), Rule> {
-        // [message.tag] [message.length]
+        // `[message.tag]` `[message.length]`
         let [tag, length @ ..] = self.header;
         let length = u32::from_be_bytes(length);
         match (bounds.max_body)(tag) {

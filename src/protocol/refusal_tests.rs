@@ -1,0 +1,120 @@
+//! What no honest peer sends, one message at a time.
+
+use super::batch::Batch;
+use super::change::{ChangeError, ChangeReader};
+use super::descent::{Descent, ListReader};
+use super::fetch::{Fetch, Wanted};
+use super::limits::{CHUNKS_MAX, LEAVES_MAX};
+use super::message::{Chunks, LeafRefs, List, Message, Refused, WireChange, operation, tag, way};
+use super::packed::pack;
+use crate::tree::chunker::Class;
+use crate::tree::codec::{decode, encode};
+use crate::tree::dir::{Built, build, empty};
+use crate::tree::edit::EditError;
+use crate::tree::entry::{Body, Entry, Meta};
+use crate::tree::hash::{ChunkId, DirId, FileId};
+use crate::tree::list::{Chunk, ListRef};
+use crate::tree::name::{Name, TreePath};
+use crate::tree::page::Pages;
+
+fn record(operation: u8) -> WireChange {
+    let (content, attributes) = (Vec::new(), Vec::new());
+    let (mode, seconds, nanos, size, class) = (0, 0, 0, 0, 0);
+    WireChange { keep: 0, rest: b"d".to_vec(), operation, mode, seconds, nanos, size, class, content, attributes }
+}
+
+fn apply(base: Option<Built>, pages: &mut Pages, record: WireChange) -> Result<(), ChangeError> {
+    ChangeReader::new(base).apply(&pack(&encode(&vec![record])), pages)
+}
+
+#[test]
+fn a_held_directory_that_is_not_held_is_refused() {
+    let mut pages = Pages::new();
+    let name = Name::new(b"f").unwrap();
+    let link = Body::Link { target: (*b"x").into() };
+    let meta = Meta { mode: 0o777, ..Meta::default() };
+    let base = build(&[Entry { name, meta, body: link, attributes: vec![] }], &mut pages).unwrap();
+    let held = |id: DirId| WireChange { size: 1, content: id.as_bytes().to_vec(), ..record(operation::HELD_DIRECTORY) };
+    for base in [None, Some(base)] {
+        let got = apply(base, &mut pages, held(DirId::of(b"not here")));
+        assert!(matches!(got, Err(ChangeError::Edit(EditError::NoDirectory(_)))), "{got:?}");
+    }
+    apply(Some(base), &mut pages, held(base.id)).unwrap();
+}
+
+#[test]
+fn changes_that_say_more_than_their_operation_means_are_refused() {
+    let mut pages = Pages::new();
+    let base = build(&[], &mut pages).unwrap();
+    let mut refused = |record| assert!(matches!(apply(Some(base), &mut pages, record), Err(ChangeError::Malformed(_))));
+    refused(WireChange { mode: 1, ..record(operation::REMOVE) });
+    refused(WireChange { size: 1, ..record(operation::REMOVE) });
+    refused(WireChange { content: vec![1], ..record(operation::DIRECTORY) });
+    refused(WireChange { class: 1, ..record(operation::DIRECTORY) });
+    refused(WireChange { size: 1, mode: 0o777, content: vec![b'x'], ..record(operation::LINK) });
+    refused(WireChange { keep: 1, ..record(operation::DIRECTORY) });
+    refused(WireChange { rest: Vec::new(), ..record(operation::DIRECTORY) });
+    refused(record(9));
+    apply(Some(base), &mut pages, record(operation::DIRECTORY)).unwrap();
+}
+
+#[test]
+fn messages_that_bring_nothing_are_refused() {
+    let mut pages = Pages::new();
+    let nothing = pack(&encode(&Vec::<u8>::new()));
+    assert!(ChangeReader::new(None).apply(&nothing, &mut pages).is_err());
+    assert!(Descent::new(empty()).pages(&nothing, &mut pages).is_err());
+    let part = |last, list| encode(&Chunks { last, list });
+    let chunks = |body: Vec<u8>| ListReader::default().chunks(&body, FileId::of(b""), 1 << 40, Class::Fine);
+    assert!(chunks(part(false, Vec::new())).is_err());
+    assert_eq!(chunks(part(true, Vec::new())).unwrap(), Some(Vec::new()));
+    let chunk = Chunk { id: ChunkId::of(b"x"), len: 1 };
+    assert!(chunks(part(false, vec![chunk; CHUNKS_MAX])).is_ok());
+    assert!(chunks(part(false, vec![chunk; CHUNKS_MAX + 1])).is_err());
+    assert!(Batch::decode(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x90]).is_err());
+}
+
+#[test]
+fn leaves_come_once_and_only_for_whole_files() {
+    let leaf = ListRef(ChunkId::of(b"x"), FileId::of(b"x"), 1, 1);
+    let leaves = |last, count| encode(&LeafRefs { last, refs: vec![leaf.clone(); count] });
+    let fetch = |way| {
+        let mut fetch = Fetch::default();
+        let path = TreePath::new(b"f").unwrap();
+        fetch.expect(Wanted { path, id: FileId::of(b""), size: 1 << 40, class: Class::Fine, way });
+        fetch
+    };
+    assert!(fetch(way::BASE).leaves(&leaves(true, 1)).is_err());
+    assert!(fetch(way::ALL).leaves(&leaves(true, 0)).is_err());
+    assert!(fetch(way::ALL).leaves(&leaves(true, LEAVES_MAX + 1)).is_err());
+    let mut fetch = fetch(way::ALL);
+    fetch.leaves(&leaves(false, 2)).unwrap();
+    fetch.leaves(&leaves(true, 2)).unwrap();
+    assert!(fetch.leaves(&leaves(true, 1)).is_err());
+}
+
+#[test]
+fn a_basis_stands_at_the_start_of_its_file_and_a_prefix_before_packed_literals() {
+    let batch = |steps: &[(u8, u64, u64, Vec<u32>, &serde_bytes::Bytes)], prefix: u8| {
+        let steps = encode(&steps);
+        let mut body = vec![0, 0, 0, u8::try_from(steps.len()).unwrap(), 0, 0, 0, 0, 0, 0, 0, prefix, 0];
+        body.extend(steps);
+        Batch::decode(&body).is_ok()
+    };
+    let basis = || (5, 0, 0, vec![], serde_bytes::Bytes::new(b"f"));
+    let copy = || (1, 0, 1, vec![], serde_bytes::Bytes::new(b""));
+    let end = || (3, 0, 0, vec![], serde_bytes::Bytes::new(b""));
+    assert!(batch(&[basis(), copy(), end(), basis(), copy()], 0));
+    assert!(!batch(&[basis(), basis(), copy()], 0));
+    assert!(!batch(&[copy(), basis(), copy()], 0));
+    assert!(!batch(&[basis(), copy()], 1));
+}
+
+#[test]
+fn every_body_is_an_array() {
+    assert_eq!(Message::new(tag::LIST, &List(())).body, [0x90]);
+    assert_eq!(Message::new(tag::REFUSED, &Refused(300)).body, [0x91, 0xcd, 1, 44]);
+    assert_eq!(decode::<List>("list", &[0x90]).unwrap(), List(()));
+    assert_eq!(decode::<Refused>("refusal", &[0x91, 4]).unwrap(), Refused(4));
+    assert!(decode::<List>("list", &[0xc0]).is_err() && decode::<Refused>("refusal", &[4]).is_err());
+}
