@@ -1,8 +1,27 @@
-//! mirra mirrors public file trees: signed snapshots, content-defined chunks, an encrypted channel.
+//! mirra mirrors public file trees: a root publishes signed snapshots, nodes follow it and serve it on, and whoever takes
+//! one has the whole verified tree or the old one, over an encrypted channel, with few bytes.
 //!
-//! The program is a user of what is named here, and of nothing deeper: [`init()`] makes a home, [`perform()`] carries
-//! out a [`command`] and gives a [`report`], [`run`] is the daemon, [`list`] asks another mirra, and a [`Failure`] says
-//! in three lines what did not work.
+//! ```text
+//!  bin/mirra/   the program: arguments, output, exit codes; a user of the names below and nothing more
+//!  control/     the daemon and its local interface
+//!  mirror/      the operations: root, node, serve; config, keys, reports
+//!  disk/        the filesystem and the index, blocking  |  net/   sockets and the channel, on tokio
+//!  protocol/    what peers say and when: Noise, records, streams, messages, both sides of a transfer   (pure)
+//!  tree/        what is mirrored: hashes, names, chunks, entries, pages, signed heads                  (pure)
+//! ```
+//!
+//! A room imports only rooms below it; `disk` and `net` do not know each other. Pure means: no async, no clock, no
+//! randomness, no files, no sockets; time and random bytes are arguments. A test keeps the map true.
+//!
+//! Three types to know: an [`Entry`](tree::entry::Entry) is one file, directory or link, and the hash over all of them is a
+//! snapshot; a [`Head`](tree::signed::Head) is the root's signed word for it; a
+//! [`Message`](protocol::message::Message) is what peers say about it. PROTOCOL.md is normative for all three.
+//!
+//! The program uses what is named here: [`init()`] makes a home, [`perform()`] carries out a [`command`] and gives a
+//! [`report`], [`run`] is the daemon, [`list`] asks another mirra, and a [`Failure`] says in three lines what did not work.
+//!
+//! Not here: two-way synchronisation, discovery of peers, knowledge of what the files are. The library prints nothing
+//! and asks nothing.
 
 pub mod control;
 pub mod disk;

@@ -4,3 +4,5 @@ mod channel;
 mod cli;
 mod control;
 mod home;
+mod tidy;
+mod vectors;

@@ -1,0 +1,280 @@
+//! Records, messages, batches and the handshake.
+
+use mirra::protocol::batch::{Batch, BatchWriter, Side, Step, context};
+use mirra::protocol::hello::Hello;
+use mirra::protocol::message::{
+    AtHead, Chunks, Content, FileItem, Files, LeafRefs, List, Message, Module, Paths, Poll, Refused, State, Tree,
+    WireChange, operation, refusal, tag, way,
+};
+use mirra::protocol::noise::{Initiator, Responder, Sealer, SecretKey};
+use mirra::protocol::packed::{pack, unpack, unpack_exactly};
+use mirra::protocol::preface::{PREFACE, REJECT, framed};
+use mirra::protocol::record::Record;
+use mirra::tree::codec::encode;
+use mirra::tree::entry::Attribute;
+use mirra::tree::hash::{ChunkId, DirId, FileId, HeadId};
+use mirra::tree::list::{Chunk, ListRef};
+use mirra::tree::name::TreePath;
+use serde_json::{Value, json};
+
+use super::{check, hex, kept, noise, unhex};
+
+pub(super) fn path(text: &str) -> TreePath {
+    TreePath::new(text.as_bytes()).unwrap()
+}
+
+pub(super) fn change(keep: u32, rest: &str, operation: u8) -> WireChange {
+    let (rest, content, attributes) = (rest.as_bytes().to_vec(), Vec::new(), Vec::new());
+    let (mode, seconds, nanos, size, class) = (0, 0, 0, 0, 0);
+    WireChange { keep, rest, operation, mode, seconds, nanos, size, class, content, attributes }
+}
+
+/// A body whose end is a zstd frame, which other encoders and versions make otherwise: the one that is kept stands as long
+/// as it unpacks to what it should.
+fn frame_of(kept: &Value, is_right: impl Fn(&[u8]) -> bool, fresh: impl FnOnce() -> Vec<u8>) -> String {
+    let kept = kept.as_str().filter(|text| unhex(text).is_some_and(|bytes| is_right(&bytes)));
+    kept.map_or_else(|| hex(&fresh()), str::to_owned)
+}
+
+fn packed(name: &str, tag: u8, records: &[u8], kept: &Value) -> Value {
+    let is_right = |body: &[u8]| unpack(body).is_ok_and(|unpacked| unpacked == records);
+    let body = frame_of(&kept["body_example"], is_right, || pack(records));
+    json!({ "message": name, "tag": tag, "unpacked": hex(records), "body_example": body })
+}
+
+fn changes() -> Vec<WireChange> {
+    let attributes = vec![Attribute { tag: 7, critical: false, value: b"value".to_vec() }];
+    let file = WireChange { mode: 0o644, seconds: -5, nanos: 1, size: 300, ..change(4, "/a.txt", operation::FILE) };
+    vec![
+        WireChange { mode: 0o755, seconds: 1, attributes, ..change(0, "docs", operation::DIRECTORY) },
+        WireChange { content: FileId::of(b"").as_bytes().to_vec(), class: 1, ..file },
+        change(5, "old.txt", operation::REMOVE),
+        WireChange { mode: 0o777, content: b"docs".to_vec(), ..change(0, "latest", operation::LINK) },
+        WireChange {
+            mode: 0o755,
+            size: 12,
+            class: 3_000,
+            content: DirId::of(b"").as_bytes().to_vec(),
+            ..change(0, "moved", operation::HELD_DIRECTORY)
+        },
+    ]
+}
+
+#[test]
+fn messages() {
+    let (module, head) = (String::from("demo"), HeadId::of(b""));
+    let kept = &kept("messages.json")["packed"];
+    let plain = |name: &str, message: Message| {
+        let mut wire = vec![message.tag];
+        wire.extend(u32::try_from(message.body.len()).unwrap().to_be_bytes());
+        wire.extend(&message.body);
+        json!({ "message": name, "tag": message.tag, "body": hex(&message.body), "wire": hex(&wire) })
+    };
+    let item = |name: &str, way, wanted: Vec<u8>| FileItem { path: path(name), way, wanted };
+    let chunk = Chunk { id: ChunkId::of(b"hello\n"), len: 6 };
+    let leaf = ListRef(chunk.id, FileId::of(b""), 17, 140_000);
+    let root = vec![1u8, 2].into();
+    let listed = Module { name: module.clone(), title: "A title".into(), root, head: Some(vec![3u8].into()) };
+    let unpublished = Module { head: None, title: String::new(), ..listed.clone() };
+    let made = vec![
+        plain("LIST", Message::new(tag::LIST, &List(()))),
+        plain("MODULE", Message::new(tag::MODULE, &listed)),
+        plain("MODULE without a snapshot", Message::new(tag::MODULE, &unpublished)),
+        plain("POLL, first contact", Message::new(tag::POLL, &Poll { module: module.clone(), have: None, root: 0 })),
+        plain("POLL", Message::new(tag::POLL, &Poll { module: module.clone(), have: Some(head), root: 1 })),
+        plain("STATE, nothing new", Message::new(tag::STATE, &State { roots: vec![], head: None, beat: None })),
+        plain("STATE", {
+            let [a, b, c] = [1u8, 2, 3].map(|byte| vec![byte].into());
+            Message::new(tag::STATE, &State { roots: vec![a], head: Some(b), beat: Some(c) })
+        }),
+        plain("TREE", Message::new(tag::TREE, &Tree { module: module.clone(), head, base: Some(head) })),
+        plain("TREE, from nothing", Message::new(tag::TREE, &Tree { module: module.clone(), head, base: None })),
+        plain("BASE_UNKNOWN", Message::new(tag::BASE_UNKNOWN, &[(); 0])),
+        plain("DESCEND", Message::new(tag::DESCEND, &AtHead { module: module.clone(), head })),
+        plain("WANT: the first and the tenth of ten", Message { tag: tag::WANT, body: vec![0x80, 0x40] }),
+        plain("LISTS", Message::new(tag::LISTS, &AtHead { module: module.clone(), head })),
+        plain("PATHS", Message::new(tag::PATHS, &Paths(vec![path("a"), path("docs/a.txt")]))),
+        plain("CHUNKS", Message::new(tag::CHUNKS, &Chunks { last: true, list: vec![chunk, chunk] })),
+        plain("CHUNKS, no list", Message::new(tag::CHUNKS, &Chunks { last: true, list: vec![] })),
+        plain("CONTENT", Message::new(tag::CONTENT, &Content { module, head, base: None })),
+        plain("FILES", {
+            let items = vec![
+                item("a", way::ALL, vec![]),
+                item("b", way::BASE, vec![]),
+                item("c", way::WANTED, vec![0b1010_0000]),
+            ];
+            Message::new(tag::FILES, &Files(items))
+        }),
+        plain("LEAVES", Message::new(tag::LEAVES, &LeafRefs { last: true, refs: vec![leaf] })),
+        plain("REFUSED", Message::new(tag::REFUSED, &Refused(refusal::NO_HEAD))),
+    ];
+    let pages = [0x91, 0xc4, 3, 0x92, 0, 0x90];
+    let packed = vec![
+        packed("CHANGES", tag::CHANGES, &encode(&changes()), &kept[0]),
+        packed("PAGES: that of an empty directory", tag::PAGES, &pages, &kept[1]),
+    ];
+    let about = "Every message. Placeholders stand for signed objects. A body_example ends in a zstd frame; other encoders \
+                 make other frames of the same records.";
+    check("messages.json", &json!({ "about": about, "messages": made, "packed": packed }));
+}
+
+#[test]
+fn batches() {
+    let kept = &kept("batches.json")["batches"];
+    let text: Vec<u8> = noise("text", 3_000).iter().flat_map(|byte| format!("{byte:03} ").into_bytes()).collect();
+    let (before, new, behind) = (&text[..5_000], &text[4_000..7_000], &text[7_000..9_000]);
+
+    let mut plain = BatchWriter::default();
+    plain.literal(b"hello\n");
+    plain.end();
+    plain.end();
+    plain.gone();
+    let plain = plain.take();
+
+    let mut edited = BatchWriter::default();
+    edited.basis(path("old"));
+    edited.matched(Some(3), &[]);
+    edited.matched(Some(4), &[]);
+    edited.end_of_match(before);
+    edited.literal(new);
+    edited.matched(Some(6), behind);
+    edited.end();
+    edited.matched(None, &[]);
+    edited.end();
+    let edited = edited.take();
+
+    let mut made = Vec::new();
+    for (i, (what, message, prefix, literals)) in [
+        ("one short file, an empty one, one that is gone; nothing packed", plain, vec![], b"hello\n".to_vec()),
+        (
+            "a basis, chunks 3 and 4 of it, 3,000 new bytes, chunk 6, the end; then a file of which the receiver has all",
+            edited,
+            [Side::End.of(before), Side::Start.of(behind)].concat(),
+            new.to_vec(),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let is_right = |body: &[u8]| {
+            Batch::decode(body).is_ok_and(|batch| {
+                batch.prefix_len == prefix.len() && batch.literals(&prefix).is_ok_and(|got| got == literals)
+            })
+        };
+        assert!(is_right(&message.body), "{what}");
+        let body = frame_of(&kept[i]["body_example"], is_right, || message.body.clone());
+        let bytes = unhex(&body).unwrap();
+        let batch = Batch::decode(&bytes).unwrap();
+        assert_eq!(batch.steps, Batch::decode(&message.body).unwrap().steps, "{what}");
+        let wanted: Vec<(usize, bool)> = context(&batch.steps).iter().map(|(at, side)| (*at, *side == Side::End)).collect();
+        let steps: Vec<String> = batch.steps.iter().map(shown).collect();
+        made.push(json!({ "what": what, "steps": steps, "context": wanted, "prefix": hex(&prefix),
+            "literals": hex(&literals), "body_example": body }));
+    }
+    let about = "BATCH bodies. context: pairs of a step's number and whether its end (true) or its start is meant. The last \
+                 part of a body may be a zstd frame; other encoders make other frames of the same literals.";
+    check("batches.json", &json!({ "about": about, "batches": made }));
+}
+
+fn shown(step: &Step) -> String {
+    match step {
+        Step::Literal { lengths, last } => format!("LITERAL {lengths:?}{}", if *last { " last" } else { "" }),
+        Step::Basis(path) => format!("BASIS {path}"),
+        Step::Copy { first, count } => format!("COPY {count} from {first}"),
+        Step::Have { count } => format!("HAVE {count}"),
+        Step::End => "END".into(),
+        Step::Gone => "GONE".into(),
+    }
+}
+
+#[test]
+fn frames_need_not_be_compressed() {
+    let frame = super::example::raw_frame(b"some bytes");
+    assert_eq!(unpack_exactly(&frame, 10, &[]).as_deref(), Some(&b"some bytes"[..]));
+    let long = noise("long", 700);
+    assert_eq!(unpack_exactly(&super::example::raw_frame(&long), 700, &[]), Some(long));
+}
+
+/// The handshake of every example: static secrets 32 times 01 and 03, ephemeral ones 32 times 02 and 04.
+pub(super) struct Handshake {
+    pub(super) first: Vec<u8>,
+    pub(super) second: Vec<u8>,
+    pub(super) third: Vec<u8>,
+    pub(super) hash: Vec<u8>,
+    pub(super) ours: Sealer,
+    pub(super) theirs: Sealer,
+}
+
+pub(super) fn hellos() -> [Hello; 2] {
+    let second = Hello { features: vec![1, 300], limits: vec![(2, 1 << 20)], ..Hello::default() };
+    [second, Hello::default()]
+}
+
+pub(super) fn handshake() -> Handshake {
+    let [second_hello, third_hello] = hellos().map(|hello| hello.encode());
+    let secret = |byte| SecretKey::from_bytes([byte; 32]);
+    let (mut first, mut second, mut third) = (Vec::new(), Vec::new(), Vec::new());
+    let initiator = <Initiator<_>>::new(&PREFACE, secret(1), [2; 32]).write_first(&[], &mut first).unwrap();
+    let (responder, _) = <Responder<_>>::new(&PREFACE, secret(3), [4; 32]).read_first(&first).unwrap();
+    let responder = responder.write_second(&second_hello, &mut second).unwrap();
+    let (initiator, payload) = initiator.read_second(&second).unwrap();
+    assert_eq!(payload, second_hello);
+    let ours = initiator.write_third(&third_hello, &mut third).unwrap();
+    let (theirs, payload) = responder.read_third(&third).unwrap();
+    assert_eq!((payload, &ours.handshake_hash), (third_hello, &theirs.handshake_hash));
+    Handshake { first, second, third, hash: ours.handshake_hash, ours: ours.sealer, theirs: theirs.sealer }
+}
+
+pub(super) fn sealed(sealer: &mut Sealer, record: Record<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    record.write(sealer, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn handshake_and_records() {
+    let Handshake { first, second, third, hash, mut ours, mut theirs } = handshake();
+    let [hello_2, hello_3] = hellos().map(|hello| hex(&hello.encode()));
+    let token = [1, 2, 3, 4, 5, 6, 7, 8];
+    let records = [
+        ("DATA_MORE", "0000000001 6869", Record::Data { stream: 1, last: false, bytes: b"hi" }),
+        ("DATA_LAST", "0100000001 21", Record::Data { stream: 1, last: true, bytes: b"!" }),
+        ("DATA_LAST, empty", "0100000002", Record::Data { stream: 2, last: true, bytes: b"" }),
+        ("CREDIT", "0200000001 00020000", Record::Credit { stream: 1, amount: 131_072 }),
+        ("RESET", "0300000001 0001", Record::Reset { stream: 1, code: 1 }),
+        ("PING that asks", "0400000000 00 0102030405060708", Record::Ping { token }),
+        ("PING that answers", "0400000000 01 0102030405060708", Record::Pong { token }),
+        ("ERROR", "0600000000 0201", Record::Error { code: 0x0201 }),
+        ("CLOSE", "0500000000 0001", Record::Close { code: 1 }),
+    ];
+    let made: Vec<Value> = records
+        .into_iter()
+        .map(|(what, plain, record)| {
+            let plain = plain.replace(' ', "");
+            assert_eq!(Record::parse(&unhex(&plain).unwrap()), Ok(record), "{what}");
+            json!({ "record": what, "plain": plain, "initiator": hex(&sealed(&mut ours, record)),
+                "responder": hex(&sealed(&mut theirs, record)) })
+        })
+        .collect();
+    let secret = |byte: u8| hex(&[byte; 32]);
+    let public = |byte: u8| hex(&SecretKey::from_bytes([byte; 32]).public());
+    check(
+        "handshake.json",
+        &json!({
+            "about": "A handshake with fixed keys, then the same records from both sides, one after the other, so that number \
+                      n is sealed with the nonce n. Messages stand without their lengths, records with theirs.",
+            "preface": hex(&PREFACE),
+            "refusal_of_another_version": hex(&REJECT),
+            "initiator": { "static_secret": secret(1), "static_public": public(1), "ephemeral_secret": secret(2) },
+            "responder": { "static_secret": secret(3), "static_public": public(3), "ephemeral_secret": secret(4) },
+            "hello_of_message_2": hello_2,
+            "hello_of_message_3": hello_3,
+            "message_1": hex(&first),
+            "message_2": hex(&second),
+            "message_3": hex(&third),
+            "message_1_as_sent": hex(&framed(&first)),
+            "handshake_hash": hex(&hash),
+            "records": made,
+        }),
+    );
+}
