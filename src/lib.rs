@@ -18,10 +18,10 @@ use std::time::Duration;
 
 pub use control::daemon::Daemon;
 pub use mirror::config::{Config, Server, parse_listen};
-pub use mirror::executor::list;
 pub use mirror::failure::{Exit, Failure};
 pub use mirror::gate::{Gate, Span};
 pub use mirror::init::{PublicKeys, init, is_ready, show_keys};
+pub use mirror::listing::list;
 pub use mirror::monitor::{Monitor, Phase, Stop};
 pub use mirror::register::check_apart;
 pub use mirror::{command, report};

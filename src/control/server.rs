@@ -4,7 +4,7 @@
 //! a clean answer. tiny_http stays behind this door: its accept loop ends at the first error (it is started again
 //! here), and it makes room for a body as large as the client says (such a request is answered and let go unread).
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -25,8 +25,8 @@ use crate::mirror::monitor::Stop;
 
 /// Bytes of a request's body.
 pub const BODY_MAX: usize = 64 * 1024;
-/// Bytes up to which a body that is too large is still read away, so that the connection stays usable.
-const DISCARD_MAX: usize = 1024 * 1024;
+/// Bytes up to which a body that is too large is still read away, so that its client can end in peace.
+const DISCARD_MAX: usize = 64 * 1024 * 1024;
 /// Requests that are answered at one time.
 const REQUESTS_MAX: usize = 64;
 /// How long one question for a job's progress may wait for its end.
@@ -268,9 +268,20 @@ fn send(request: Request, answer: Answer) {
     }
 }
 
-/// Answers a request whose body is said to be huge, and never drops its reader: tiny_http would make room for all of
-/// the body to read it away, and a length out of thin air would end the daemon. Only the owner can cost himself that
-/// descriptor.
+/// Answers a request whose body is said to be huge, and never drops its reader: tiny_http would then make room for all
+/// that is missing of the body, and a length out of thin air would end the daemon. Only the owner can cost himself the
+/// descriptors. The way to a bare stream leads through an interim answer, which clients pass over.
 fn let_go(request: Request) {
-    std::mem::forget(request.upgrade("close", too_large().response()));
+    let answer = too_large();
+    let head = format!(
+        "HTTP/1.1 {} Payload Too Large\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        answer.status,
+        answer.body.len()
+    );
+    let mut stream = request.upgrade("none", Response::empty(102));
+    let sent = stream.write_all(&[head.as_bytes(), &answer.body].concat()).and_then(|()| stream.flush());
+    if let Err(error) = sent {
+        tracing::debug!(%error, "the client of the control socket went away");
+    }
+    std::mem::forget(stream);
 }

@@ -71,6 +71,14 @@ impl Dir {
         Ok(Self(fs::open(path, flags, Mode::empty())?))
     }
 
+    /// Makes a directory that the operator named, with those above it.
+    ///
+    /// # Errors
+    /// As `mkdir(2)`.
+    pub fn make_operator(path: &std::path::Path) -> io::Result<()> {
+        std::fs::create_dir_all(path)
+    }
+
     /// A second handle to the same directory.
     ///
     /// # Errors

@@ -51,6 +51,9 @@ pub struct Publish {
     /// The module; all own ones when left out.
     #[serde(default)]
     pub module: Option<String>,
+    /// The owner means it when much of a module is gone.
+    #[serde(default)]
+    pub allow_delete: bool,
 }
 
 /// A module of another mirra, to be followed into a directory here.

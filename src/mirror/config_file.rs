@@ -6,6 +6,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::config::{Config, Kind, Module, Server};
 use super::failure::{Exit, Failure};
+use super::register::check_apart;
 use crate::disk::home::Home;
 
 /// The config's name in `.mirra`.
@@ -39,7 +40,25 @@ impl ConfigFile {
             let what = format!("{} is not right", path.display());
             Failure::new(Exit::Config, what, e.to_string(), "save it as UTF-8")
         })?;
-        Self::parse(text, path)
+        let file = Self::parse(text, path)?;
+        file.config.modules.iter().try_for_each(|module| file.check_place(home, module))?;
+        Ok(file)
+    }
+
+    /// Refuses a module whose directory and the home hold each other: an edit by hand must not expose the keys.
+    fn check_place(&self, home: &Home, module: &Module) -> Result<(), Failure> {
+        let path = match &module.kind {
+            Kind::Own(own) => &own.path,
+            Kind::Followed(followed) => &followed.into,
+        };
+        match check_apart(home.base(), &home.base().join(path), "use") {
+            // A directory that cannot be looked at is no danger; whoever uses it says what is wrong with it.
+            Err(failure) if failure.exit == Exit::Usage => {
+                let what = format!("[module.{}] of {} is not right", module.name, self.path.display());
+                Err(Failure { exit: Exit::Config, what, ..failure })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether `home` has a config: the last thing that `init` writes.
@@ -195,5 +214,68 @@ fn bare(value: &Value) -> String {
         Value::Array(array) => array.iter().map(|part| bare(part) + ",").collect(),
         Value::String(text) => format!("{:?}", text.value()),
         other => other.clone().decorated("", "").to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::config::Own;
+
+    const TEXT: &str = "\
+# top\n[server] # s\nname = 'here' # n\n\n# about a\n[module.a]\npath = \"x\" # p\nexclude = [ \"*.o\",\n # inside\n \"b\" ] # e\n
+# about b\n[module.b]\nfrom = \"h/b\"\n# end\n";
+
+    fn file() -> ConfigFile {
+        ConfigFile::parse(TEXT.into(), "Mirra.toml".into()).unwrap()
+    }
+
+    fn own(name: &str, path: &str, title: Option<&str>) -> Module {
+        let own = Own {
+            path: path.into(),
+            publish: Default::default(),
+            exclude: vec!["*.o".into(), "b".into()],
+            title: title.map(Into::into),
+        };
+        Module { name: name.into(), kind: Kind::Own(own) }
+    }
+
+    #[test]
+    fn a_change_touches_its_value_alone() {
+        let mut file = file();
+        file.put(&own("a", "y", None)).unwrap();
+        let expected = TEXT.replace("\"x\"", "\"y\"").replace("\"b\" ] # e\n", "\"b\" ] # e\npublish = \"live\"\n");
+        assert_eq!(file.text(), expected);
+        let again = file.clone();
+        file.put(&own("a", "y", None)).unwrap();
+        assert_eq!(file.text(), again.text());
+    }
+
+    #[test]
+    fn modules_come_and_go_without_their_neighbours() {
+        let mut file = file();
+        file.put(&own("c", "z", Some("A \"title\""))).unwrap();
+        assert!(file.text().starts_with(TEXT.trim_end_matches("# end\n")), "{}", file.text());
+        assert_eq!(file.config().module("c"), Some(&own("c", "z", Some("A \"title\""))));
+        assert!(file.remove("c").unwrap() && !file.remove("c").unwrap());
+        assert_eq!(file.text(), TEXT);
+    }
+
+    #[test]
+    fn what_could_not_be_read_back_is_not_written() {
+        let mut file = file();
+        for module in [own(".c", "z", None), own("c", "", None)] {
+            assert_eq!(file.put(&module).unwrap_err().exit, Exit::Config);
+        }
+        assert_eq!(file.text(), TEXT);
+    }
+
+    #[test]
+    fn a_file_without_modules_gets_its_first() {
+        let mut file = ConfigFile::parse("[server]\nname = \"n\"\n".into(), "Mirra.toml".into()).unwrap();
+        file.put(&own("a", "x", None)).unwrap();
+        let text =
+            "[server]\nname = \"n\"\n\n[module.a]\npath = \"x\"\npublish = \"live\"\nexclude = [\"*.o\", \"b\"]\n";
+        assert_eq!(file.text(), text);
     }
 }

@@ -187,3 +187,42 @@ fn secret(dir: &PrivateDir, name: &str) -> Result<Zeroizing<[u8; 32]>, Failure> 
     secret.copy_from_slice(&bytes);
     Ok(secret)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_stay_the_same_and_vouch_for_each_other() {
+        let place = tempfile::tempdir().unwrap();
+        let home = Home::create(place.path()).unwrap();
+        let keys = Keys::create(&home).unwrap();
+        let again = Keys::create(&home).unwrap();
+        assert_eq!((keys.authority(), keys.identity()), (again.authority(), again.identity()));
+        RootFile::verify_first(keys.root_file(), keys.authority()).unwrap();
+        let seen = format!("{keys:?}");
+        assert!(seen.starts_with("Keys { authority: Authority(") && seen.len() < 60, "{seen}");
+
+        let (now, channel) = (10 * CERTIFICATE_MS, keys.channel_public());
+        let first = keys.certificate(now);
+        assert_eq!(Certificate::verify(&first, &channel, now), Ok(keys.identity()));
+        assert_eq!(keys.certificate(now + CERTIFICATE_MS / 2 - 1), first);
+        let later = keys.certificate(now + CERTIFICATE_MS / 2);
+        assert!(later != first && Certificate::verify(&later, &channel, now + CERTIFICATE_MS).is_ok());
+        assert!(Certificate::verify(&keys.certificate(now), &channel, now).is_ok());
+    }
+
+    #[test]
+    fn what_is_missing_or_damaged_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let home = Home::create(place.path()).unwrap();
+        Keys::create(&home).unwrap();
+        let dir = home.inner().sub(DIR).unwrap();
+        dir.write(HEAD, &[1; 31]).unwrap();
+        assert!(Keys::open(&home).unwrap_err().why.contains("32 bytes"));
+        dir.write(HEAD, &[1; 32]).unwrap();
+        assert!(Keys::open(&home).unwrap_err().why.contains("other keys"));
+        dir.write(ROOT_FILE, b"x").unwrap();
+        assert_eq!(Keys::open(&home).unwrap_err().exit, Exit::Config);
+    }
+}

@@ -112,12 +112,14 @@ pub fn followed_module(base: &Path, config: &Config, sync: &Sync) -> Result<Modu
 pub fn check_apart(base: &Path, dir: &Path, verb: &str) -> Result<(), Failure> {
     let what = format!("cannot {verb} {}", dir.display());
     let found = overlap(base, dir)?;
-    let why = match found {
+    let (why, fix) = match found {
         Overlap::Apart => return Ok(()),
-        Overlap::HoldsHome => format!("it holds {}/.mirra, with the keys of this mirra", base.display()),
-        Overlap::WithinHome => "it lies within .mirra, among the keys of this mirra".to_owned(),
+        Overlap::HoldsHome => (
+            format!("within it is the place of {}/.mirra, with the keys of this mirra", base.display()),
+            "choose a directory beside .mirra, or keep the home elsewhere: mirra -C OTHER_DIR",
+        ),
+        Overlap::WithinHome => ("it lies within .mirra, among the keys of this mirra".to_owned(), "choose another one"),
     };
-    let fix = "keep the home elsewhere: mirra -C OTHER_DIR, or choose a directory below this one";
     Err(Failure::new(Exit::Usage, what, why, fix))
 }
 

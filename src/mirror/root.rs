@@ -43,7 +43,13 @@ impl Root<'_> {
     ///
     /// # Errors
     /// [`Failure`]; the newest snapshot stays what it was.
-    pub(super) fn publish(&self, name: &str, own: &Own, allow_delete: bool, monitor: &dyn Monitor) -> Result<Published, Failure> {
+    pub(super) fn publish(
+        &self,
+        name: &str,
+        own: &Own,
+        allow_delete: bool,
+        monitor: &dyn Monitor,
+    ) -> Result<Published, Failure> {
         let path = self.base.join(&own.path);
         let dir = Dir::open_operator(&path).map_err(|e| {
             let fix = "mount or restore it; nothing was published, and nodes keep what they have";
@@ -108,7 +114,11 @@ impl Root<'_> {
             return Ok(());
         }
         let what = format!("{name} was not published: {lost} of its {had} entries are gone");
-        let why = if emptied { "the directory is empty, as when a disk is not mounted" } else { "that is more than a quarter" };
+        let why = if emptied {
+            "the directory is empty, as when a disk is not mounted"
+        } else {
+            "that is more than a quarter"
+        };
         let fix = format!("restore the directory; or, if it is meant: mirra publish {name} --allow-delete");
         Err(Failure::new(Exit::Guard, what, why, fix))
     }
@@ -136,7 +146,8 @@ impl Root<'_> {
         let id = HeadId::of(envelope.payload());
         let envelope = envelope.encode();
         let Head { epoch, sequence, snapshot, .. } = head;
-        let stored = StoredHead { epoch, sequence, id, snapshot, envelope: envelope.clone(), state: HeadState::Published };
+        let stored =
+            StoredHead { epoch, sequence, id, snapshot, envelope: envelope.clone(), state: HeadState::Published };
         let mut batch = self.index.batch().map_err(index_failure)?;
         let module = batch.module(name).map_err(index_failure)?;
         batch.put_head(module, &stored).map_err(index_failure)?;
@@ -181,7 +192,10 @@ impl Root<'_> {
 
 /// Drops heads beyond those that are kept, and the pages that only they needed. Collection waits for a quiet moment: if
 /// something is being built, the next publication does it.
-pub(super) fn forget_old(index: &Index, module: crate::disk::index::ModuleNumber) -> Result<(), crate::disk::index::IndexError> {
+pub(super) fn forget_old(
+    index: &Index,
+    module: crate::disk::index::ModuleNumber,
+) -> Result<(), crate::disk::index::IndexError> {
     let mut batch = index.batch()?;
     let dropped = batch.prune_heads(module, HEADS_KEPT)?;
     batch.commit()?;
@@ -191,12 +205,12 @@ pub(super) fn forget_old(index: &Index, module: crate::disk::index::ModuleNumber
     let reader = index.reader()?;
     let mut kept = Vec::new();
     for (number, _) in reader.modules()? {
-        kept.extend(reader.last_heads(number, HeadState::Accepted, u32::MAX)?.iter().map(|head| head.snapshot));
+        kept.extend(reader.last_heads(number, HeadState::Published, u32::MAX)?.iter().map(|head| head.snapshot));
     }
     drop(reader);
     match index.collect(&kept) {
         Ok(_) => Ok(()),
-        // A head whose tree never came has no pages to keep; what is there is kept until the next time.
+        // Nothing was removed: what is there is kept until the next time.
         Err(error) => {
             tracing::debug!(error = %chain(&error), "old pages are not collected");
             Ok(())

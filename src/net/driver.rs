@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::channel::{ABANDONED, Inner, Shared};
@@ -98,9 +99,14 @@ impl Driver {
                 continue;
             }
             let readable = self.wait(&turn).await;
-            if readable && let Err(reason) = self.read() {
-                self.farewell();
-                return reason;
+            if readable {
+                if let Err(reason) = self.read() {
+                    self.farewell();
+                    return reason;
+                }
+                // Those who were woken may sit behind this task on its thread, and only they
+                // can bring the peer new credit: a task that reads on would starve itself.
+                yield_now().await;
             }
         }
     }

@@ -10,7 +10,9 @@ use crate::protocol::error::{ProtocolError, Rule};
 use crate::protocol::hello::Hello;
 use crate::protocol::limits::{MESSAGE_1_LEN, MESSAGE_2_MAX, MESSAGE_3_MAX};
 use crate::protocol::noise::{Initiator, NoiseError, PublicKey, Responder, SecretKey, Transport};
-use crate::protocol::preface::{PREFACE, PREFACE_LEN, REJECT, begins_reject, check_preface, read_reject};
+use crate::protocol::preface::{
+    PREFACE, PREFACE_LEN, REJECT, begins_reject, check_preface, framed, message_length, read_reject,
+};
 
 /// Judges a peer before anything is told to it that only friends may know.
 ///
@@ -66,7 +68,6 @@ pub(super) async fn initiate<S: AsyncRead + AsyncWrite + Unpin>(
     let await_second = start.write_first(&[], &mut first)?;
     wire.write(&[&PREFACE, &framed(&first)]).await?;
 
-    // [handshake.length]
     let field = wire.read::<2>().await?;
     if begins_reject(field) {
         let [a, b] = field;
@@ -93,7 +94,7 @@ pub(super) async fn respond<S: AsyncRead + AsyncWrite + Unpin>(
     let preface = wire.read::<PREFACE_LEN>().await?;
     if let Err(error) = check_preface(&preface) {
         if matches!(error, ProtocolError::PeerIncompatible { .. }) {
-            wire.write(&[&REJECT]).await?;
+            wire.refuse().await?;
         }
         return Err(error.into());
     }
@@ -121,6 +122,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
         Ok(())
     }
 
+    /// Answers a version that is not spoken. What the peer has sent behind it is read, for a
+    /// socket that is closed with unread input takes its last words back.
+    async fn refuse(&mut self) -> Result<(), ChannelError> {
+        self.write(&[&REJECT]).await?;
+        self.io.shutdown().await.map_err(ChannelError::io)?;
+        let mut scrap = [0; MESSAGE_3_MAX];
+        // However this ends, the refusal is what counts.
+        let _ = self.io.read_exact(&mut scrap).await;
+        Ok(())
+    }
+
     async fn read<const N: usize>(&mut self) -> Result<[u8; N], ChannelError> {
         let mut bytes = [0; N];
         self.io.read_exact(&mut bytes).await.map_err(ChannelError::io)?;
@@ -131,10 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
     /// Reads a handshake message whose length field has been read; no more is allocated than
     /// the bound of the message.
     async fn read_message(&mut self, field: [u8; 2], min: usize, max: usize) -> Result<Vec<u8>, ChannelError> {
-        let length = usize::from(u16::from_be_bytes(field));
-        if !(min..=max).contains(&length) {
-            return Err(ProtocolError::from(Rule::HandshakeLength).into());
-        }
+        let length = message_length(field, min..=max)?;
         let mut message = vec![0; length];
         self.io.read_exact(&mut message).await.map_err(ChannelError::io)?;
         self.received += length as u64;
@@ -156,12 +165,6 @@ fn fresh_secret() -> Result<[u8; 32], ChannelError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|_| ChannelError::Random)?;
     Ok(bytes)
-}
-
-/// A handshake message behind its length: `[handshake.length]`, `[handshake.message]`.
-fn framed(message: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(message.len()).expect("handshake messages are far below 64 KiB");
-    [&length.to_be_bytes()[..], message].concat()
 }
 
 impl From<NoiseError> for ChannelError {

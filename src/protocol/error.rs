@@ -63,7 +63,7 @@ pub enum Rule {
     HandshakeLength = 0x0101,
     /// A handshake message carries a point of low order. Never sent.
     LowOrderPoint = 0x0102,
-    /// A hello payload does not decode.
+    /// A hello payload does not decode. Never sent.
     Hello = 0x0103,
     /// The identity shown in the handshake is not the one that is wanted. Never sent.
     Identity = 0x0104,

@@ -7,6 +7,7 @@
 //!        Transport                                            Transport
 //! ```
 //!
+//! A payload is `[handshake.payload]`: none in message 1, a hello in messages 2 and 3.
 //! Each step takes the state by value, so a failed step leaves nothing to go on with. Random
 //! bytes are arguments. Beyond the Noise text one check is made: a Diffie-Hellman result of all
 //! zeros, which only points of low order give, is refused.

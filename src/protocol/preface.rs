@@ -1,7 +1,10 @@
-//! The eight clear bytes before the handshake, and the eight that refuse them.
+//! The eight clear bytes before the handshake, the eight that refuse them, and how handshake
+//! messages are framed.
 //!
 //! Nothing else of a connection is in the clear. The preface is also the prologue of the
 //! handshake, so a changed byte that is not noticed here makes the handshake fail.
+
+use std::ops::RangeInclusive;
 
 use super::error::{ProtocolError, Rule};
 
@@ -45,6 +48,18 @@ pub fn read_reject(bytes: &[u8; PREFACE_LEN]) -> ProtocolError {
         (MAGIC, theirs, REJECT_TAIL) => ProtocolError::PeerIncompatible { theirs },
         _ => ProtocolError::PeerMisbehaved { rule: Rule::Preface },
     }
+}
+
+/// A handshake message behind its length: `[handshake.length]`, `[handshake.message]`.
+pub fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(message.len()).expect("handshake messages are far below 64 KiB");
+    [&length.to_be_bytes()[..], message].concat()
+}
+
+/// Reads `[handshake.length]` and checks it before anything is allocated for the message.
+pub fn message_length(field: [u8; 2], allowed: RangeInclusive<usize>) -> Result<usize, ProtocolError> {
+    let length = usize::from(u16::from_be_bytes(field));
+    if allowed.contains(&length) { Ok(length) } else { Err(Rule::HandshakeLength.into()) }
 }
 
 fn split(bytes: &[u8; PREFACE_LEN]) -> ([u8; 5], u8, [u8; 2]) {

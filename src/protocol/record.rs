@@ -7,7 +7,8 @@
 //! +------+--------------------------------------------+
 //! ```
 //!
-//! This file reads and writes the plain side; [`super::connection`] decides what a record means.
+//! The parts are `[record.length]`, `[record.type]`, `[record.stream]`, `[record.body]` and
+//! `[record.tag]`. This file reads and writes the plain side; [`super::connection`] decides what a record means.
 
 use super::error::{ProtocolError, Rule};
 use super::limits::{RECORD_HEADER_LEN, RECORD_LEN_MIN};

@@ -1,2 +1,6 @@
-//! mirra
+//! Tests from outside: the program as a person calls it, the library as the program does.
+
 mod channel;
+mod cli;
+mod control;
+mod home;

@@ -144,6 +144,10 @@ pub(crate) struct Publish {
     /// The module [default: all of this home]
     pub(crate) module: Option<String>,
 
+    /// Publish even if much of the module is gone, and let nodes remove it
+    #[arg(long)]
+    pub(crate) allow_delete: bool,
+
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,

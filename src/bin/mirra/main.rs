@@ -70,7 +70,7 @@ fn carry_out(line: Line, screen: &Screen) -> Result<Exit, Failure> {
         }
         Some(Word::Share(args)) => share(&home, args, screen),
         Some(Word::Publish(args)) => {
-            let command = Command::Publish(command::Publish { module: args.module });
+            let command = Command::Publish(command::Publish { module: args.module, allow_delete: args.allow_delete });
             perform(&home, &command, command::TIMEOUT, args.json, screen)
         }
         Some(Word::Sync(args)) => sync(&home, args, screen),

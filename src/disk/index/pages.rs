@@ -1,6 +1,7 @@
 //! Directory and list pages of all modules by id, and the collection of those that no tree needs.
 
 use super::{Batch, Index, IndexError, Reader, SEEN_MAX, View, locked};
+use crate::tree::chunker::Class;
 use crate::tree::dir::DirKind;
 use crate::tree::entry::Body;
 use crate::tree::hash::{DirId, FileId, ID_LEN};
@@ -65,7 +66,7 @@ const SWEEP_ROWS: u32 = 4 * 1024;
 impl Index {
     /// Removes pages that neither a tree of `keep`, nor a module's local tree, nor a known file needs, and gives the
     /// space back to the filesystem. `None` when trees are being built: their pages are in no tree yet, so try again
-    /// later.
+    /// later. Batches wait until it is done: a second or so for 100,000 files.
     ///
     /// Memory: one bit a page, and the references above the page that is being looked at.
     ///
@@ -86,28 +87,28 @@ impl Index {
             marks.tree(&top)?;
         }
         marks.known_files()?;
-        self.sweep(marks.bits).map(Some)
+        self.sweep(&marks.bits).map(Some)
     }
 
-    fn sweep(&self, marks: Vec<u64>) -> Result<Collected, IndexError> {
+    fn sweep(&self, marks: &[u64]) -> Result<Collected, IndexError> {
         let mut done = Collected::default();
+        let mut writer = locked(&self.0.writer);
+        writer.seen.clear();
+        let view = &writer.view;
         let mut after = i64::MIN;
-        locked(&self.0.writer).seen.clear();
         loop {
-            // The lock is let go between transactions, so that a head need not wait for the whole sweep.
-            let view = &locked(&self.0.writer).view;
+            // Many transactions, so that the log stays short.
             let sql = "SELECT n FROM page WHERE n > ?1 ORDER BY n LIMIT ?2";
             let rows: Vec<i64> = view.all(sql, (after, SWEEP_ROWS), |row| row.get(0))?;
             let Some(last) = rows.last() else { break };
             after = *last;
-            let gone: Vec<i64> = rows.iter().copied().filter(|n| !is_marked(&marks, *n)).collect();
+            let gone: Vec<i64> = rows.iter().copied().filter(|n| !is_marked(marks, *n)).collect();
             done.kept += (rows.len() - gone.len()) as u64;
             done.removed += gone.len() as u64;
             in_transaction(view, || {
                 gone.iter().try_for_each(|n| view.run("write to", "DELETE FROM page WHERE n = ?1", [n]).map(drop))
             })?;
         }
-        let view = &locked(&self.0.writer).view;
         let sql = "DELETE FROM sample WHERE NOT EXISTS \
                    (SELECT 1 FROM file f WHERE f.module = sample.module AND f.key = sample.key)";
         done.samples = view.run("write to", sql, [])? as u64;
@@ -198,7 +199,7 @@ impl Marks<'_> {
                     for entry in &entries {
                         match &entry.body {
                             Body::Directory { id, .. } => todo.push(*id),
-                            Body::File { id, .. } => self.list(id)?,
+                            Body::File { id, size, class } => self.list(id, *size, *class)?,
                             Body::Link { .. } => {}
                         }
                     }
@@ -209,7 +210,11 @@ impl Marks<'_> {
     }
 
     /// Marks the list pages of a file, if it has any.
-    fn list(&mut self, file: &FileId) -> Result<(), IndexError> {
+    fn list(&mut self, file: &FileId, size: u64, class: Class) -> Result<(), IndexError> {
+        let (shortest, ..) = class.sizes();
+        if size <= shortest as u64 {
+            return Ok(()); // One chunk, and so no list.
+        }
         let mut todo = vec![*file];
         while let Some(id) = todo.pop() {
             if self.mark(id.as_bytes())?
@@ -226,7 +231,7 @@ impl Marks<'_> {
         for (module, _) in self.view.modules()? {
             let mut result = Ok(());
             self.view.each_file(module, |_, file| {
-                result = self.list(&file.id);
+                result = self.list(&file.id, file.stat.size, file.class);
                 if result.is_ok() { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
             })?;
             result?;

@@ -146,7 +146,7 @@ fn some_paths() -> impl Strategy<Value = Vec<String>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
     #[test]
     fn removing_a_subtree_removes_just_what_lies_within(paths in some_paths(), which in any::<prop::sample::Index>()) {
         let (_dir, index) = new_index();
@@ -247,7 +247,8 @@ fn root_files_beats_and_pins_are_kept_verbatim() {
     assert_eq!(reader.pin(m).unwrap(), Some(pin));
 }
 
-/// A tree of `files` files in directories of 100, each file with a list of its own, and rows for the files.
+/// A tree of `files` files in directories of 100, and rows for the files. Each file has a list of its own, but for the
+/// one-chunk files of an empty salt.
 fn put_tree(batch: &mut Batch<'_>, module: ModuleNumber, files: u32, salt: &[u8], with_rows: bool) -> DirId {
     let mut top = DirBuilder::default();
     for dir in 0..files.div_ceil(100) {
@@ -255,14 +256,16 @@ fn put_tree(batch: &mut Batch<'_>, module: ModuleNumber, files: u32, salt: &[u8]
         let dir_name = Name::new(format!("directory-{dir:05}").as_bytes()).unwrap();
         for file in 0..100u32.min(files - dir * 100) {
             let mut list = ListBuilder::default();
-            for chunk in 0..2u32 {
+            for chunk in 0..if salt.is_empty() { 1 } else { 2u32 } {
                 let id = ChunkId::of(&[salt, &dir.to_le_bytes(), &file.to_le_bytes(), &chunk.to_le_bytes()].concat());
                 list.push(Chunk { id, len: 9_000 }, batch).unwrap();
             }
             let (id, size) = list.finish(batch).unwrap();
             let name = Name::new(format!("file-{file:03}.txt").as_bytes()).unwrap();
             if with_rows {
-                let stat = StatKey { device: 1, inode: u64::from(dir * 100 + file), size, mtime: 1, ctime: 1 };
+                // Numbers as long as those of a real filesystem.
+                let (inode, time) = (u64::from(dir * 100 + file) + (1 << 24), 1_700_000_000_123_456_789);
+                let stat = StatKey { device: 66_306, inode, size, mtime: time, ctime: time };
                 let row = FileRow { stat, settled: true, class: Class::Fine, id };
                 batch.put_file(module, &TreePath::top().join(&dir_name).join(&name), &row).unwrap();
             }
@@ -330,4 +333,18 @@ fn collection_keeps_trees_and_known_files_and_shrinks_the_rest_away() {
     index.check().unwrap();
     assert!(index.collect(&[old]).is_err(), "a tree that is not whole");
     assert_eq!(index.collect(&[kept]).unwrap().unwrap().removed, 0);
+}
+
+#[test]
+fn a_small_file_costs_few_bytes() {
+    let (dir, index) = new_index();
+    let m = module(&index, "m");
+    let files = 50_000;
+    let mut batch = index.batch().unwrap();
+    let top = put_tree(&mut batch, m, files, b"", true);
+    batch.commit().unwrap();
+    // Brings all of the log into the database.
+    index.collect(&[top]).unwrap();
+    let each = std::fs::metadata(dir.path().join("index.db")).unwrap().len() / u64::from(files);
+    assert!(each <= 400, "{each} bytes for each entry");
 }

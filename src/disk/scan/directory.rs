@@ -59,7 +59,8 @@ impl Directory {
         Arc::new(Self { path, meta, place, seat, filling: Mutex::new(filling) })
     }
 
-    /// Sets out a run: the entries that are known, in order, with free slots for `pending` findings.
+    /// Sets out a run: the entries that are known, in order, with free slots for `pending` findings. If there are any,
+    /// the last of them gives the directory; else an empty [`fill`](Self::fill) does.
     pub(super) fn open_run(&self, run: usize, slots: Vec<Option<Entry>>, pending: usize) {
         let mut filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
         filling.waiting.insert(run, RunEntries { slots, pending });

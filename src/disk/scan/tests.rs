@@ -10,10 +10,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use proptest::prelude::*;
 
 use super::*;
-use crate::disk::index::files::FileRow;
 use crate::tree::dir::{Entries, build, look_up};
 use crate::tree::entry::{Body, Entry, Mtime};
-use crate::tree::hash::ChunkId;
+use crate::tree::hash::{ChunkId, FileId};
 use crate::tree::list::{Chunk, chunks, file_id};
 use crate::tree::name::Name;
 use crate::tree::page::{Discard, PageSource};
@@ -123,18 +122,22 @@ fn naive(at: &Path) -> Built {
     build(&entries, &mut Discard).unwrap()
 }
 
-fn cut_whole(data: &[u8]) -> (crate::tree::hash::FileId, Class) {
+fn cut_whole(data: &[u8]) -> (FileId, Class) {
     use crate::tree::chunker::{SAMPLE_LEN, sample_offsets};
     let samples =
         sample_offsets(data.len() as u64).map(|at| &data[at as usize..data.len().min(at as usize + SAMPLE_LEN)]);
     let class = Class::of_samples(data.len() as u64, samples);
+    (cut_as(class, data), class)
+}
+
+fn cut_as(class: Class, data: &[u8]) -> FileId {
     let (mut at, mut found) = (0, Vec::new());
     while at < data.len() {
         let len = class.cut(&data[at..]);
         found.push(Chunk { id: ChunkId::of(&data[at..at + len]), len: len as u32 });
         at += len;
     }
-    (file_id(&found).unwrap(), class)
+    file_id(&found).unwrap()
 }
 
 fn noise(seed: u8, len: usize) -> Vec<u8> {
@@ -524,7 +527,7 @@ fn take(tree: &Path, step: &Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
     #[test]
     fn any_tree_after_any_changes_is_what_a_naive_walk_finds(
         rounds in prop::collection::vec(prop::collection::vec(some_step(), 0..25), 1..4),
@@ -552,7 +555,6 @@ proptest! {
 fn a_file_rewritten_all_the_time_is_always_found_as_one_of_its_versions() {
     let lab = Lab::new();
     let versions: Vec<Vec<u8>> = (0..4).map(|i| noise(i, 1_500_000 + usize::from(i) * 200_000)).collect();
-    let ids: Vec<_> = versions.iter().map(|v| cut_whole(v).0).collect();
     lab.write("f", &versions[0]);
     let over = AtomicBool::new(false);
     let found: Mutex<Vec<_>> = Mutex::new(Vec::new());
@@ -570,30 +572,9 @@ fn a_file_rewritten_all_the_time_is_always_found_as_one_of_its_versions() {
         over.store(true, Ordering::Relaxed);
     });
     for entry in found.into_inner().unwrap() {
-        let Body::File { id, size, .. } = entry.body else { panic!("it was always a file") };
-        // What was truncated and not yet written again is a version too.
-        let partial = versions.iter().any(|v| (size as usize) < v.len() && cut_whole(&v[..size as usize]).0 == id);
-        assert!(ids.contains(&id) || partial, "{size} bytes that were never there");
+        let Body::File { id, size, class } = entry.body else { panic!("it was always a file") };
+        // What was truncated and is not yet written to its end is a version too.
+        let was_there = |whole: &Vec<u8>| whole.get(..size as usize).is_some_and(|part| cut_as(class, part) == id);
+        assert!(versions.iter().any(was_there), "{size} bytes that were never there");
     }
-}
-
-#[test]
-fn an_index_takes_few_bytes_for_each_file() {
-    let lab = Lab::new();
-    let files = 50_000u32;
-    for i in 0..files {
-        let place = lab.tree().join(format!("package-{:03}/lib", i / 250));
-        if i % 250 == 0 {
-            fs::create_dir_all(&place).unwrap();
-        }
-        fs::write(place.join(format!("module_{i:06}.txt")), i.to_le_bytes()).unwrap();
-    }
-    let found = lab.scan();
-    assert_eq!(found.stats.files, u64::from(files));
-    // Opening for writing takes the log over into the database.
-    lab.index.collect(&[]).unwrap();
-    let size = fs::metadata(lab.home.path().join("index.db")).unwrap().len();
-    let each = size / found.top.entries;
-    assert!(each <= 400, "{each} bytes for each entry");
-    let _: Option<FileRow> = None;
 }

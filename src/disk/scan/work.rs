@@ -21,6 +21,9 @@ use crate::tree::name::{Name, NameError, TreePath};
 const RUN_NAMES: usize = 512;
 /// Bytes of files that are read in one piece of work, if it is more than one file.
 const READ_BYTES: u64 = 1024 * 1024;
+/// Bytes from which the class of a path's last version is that of the next. A file that was met while it was short, such
+/// as at the start of an upload, does not keep the class of short files when it has become long.
+const CLASS_BINDS_FROM: u64 = 256 * 1024;
 
 /// One thread of a scan.
 pub(super) struct Worker<'a> {
@@ -161,9 +164,13 @@ impl<'a> Worker<'a> {
         for (gone, _) in rows {
             self.out.push(Record::Gone(path.join(&gone)))?;
         }
-        directory.open_run(number, slots, reads.len() + lists.len());
+        let pending = reads.len() + lists.len();
+        directory.open_run(number, slots, pending);
+        if pending == 0 {
+            return self.settle(Arc::clone(&directory), number, Findings::new());
+        }
         self.add_work(&directory, number, dir, reads, lists);
-        self.settle(Arc::clone(&directory), number, Findings::new())
+        Ok(())
     }
 
     /// What the index knows of the files of a run, and of those between its names that are gone.
@@ -319,7 +326,8 @@ impl<'a> Worker<'a> {
         known: Option<FileRow>,
     ) -> Result<Option<Entry>, ScanError> {
         let options = self.walk.options;
-        let class = known.map(|row| row.class).or_else(|| (options.classes)(&path));
+        let class = known.filter(|row| row.stat.size >= CLASS_BINDS_FROM).map(|row| row.class);
+        let class = class.or_else(|| (options.classes)(&path));
         let progress = |bytes| self.walk.progress.read(bytes);
         let how =
             Reading { patience: options.patience, cancel: options.cancel, clock: options.clock, progress: &progress };

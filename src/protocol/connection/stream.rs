@@ -6,8 +6,10 @@ use super::{MaxBody, Priority};
 use crate::protocol::error::Rule;
 use crate::protocol::limits::{CREDIT_INITIAL, MESSAGE_HEADER_LEN, TAG_SKIPPABLE};
 
-/// First allocation for a message body; larger ones grow with what arrives.
-const BODY_CHUNK: usize = 64 * 1024;
+/// First allocation for a message body: as much as may come without any grant.
+const BODY_FIRST: usize = CREDIT_INITIAL as usize;
+/// A body's buffer is at most this many times what has arrived, beyond the first allocation.
+const BODY_GROWTH: usize = 4;
 
 /// Both directions of one stream.
 pub(super) struct Stream {
@@ -261,8 +263,8 @@ impl Assembler {
     fn grow(&mut self, more: usize) {
         let needed = self.body.len() + more;
         if needed > self.body.capacity() {
-            let doubled = (2 * self.body.capacity()).max(BODY_CHUNK);
-            let target = doubled.max(needed).min(needed + self.missing);
+            let wider = (BODY_GROWTH * self.body.capacity()).max(BODY_FIRST);
+            let target = wider.max(needed).min(needed + self.missing);
             self.body.reserve_exact(target - self.body.len());
         }
     }
@@ -338,6 +340,6 @@ mod tests {
         assembler.push(&mut header, bounds).unwrap();
         assert_eq!(assembler.body.capacity(), 0);
         assembler.push(&mut &[0; 10][..], bounds).unwrap();
-        assert!(assembler.body.capacity() <= BODY_CHUNK);
+        assert!(assembler.body.capacity() <= BODY_FIRST);
     }
 }

@@ -1,9 +1,7 @@
 //! The handshake against published vectors and against another implementation.
 
 use mirra::protocol::limits::{REKEY_RECORDS, TAG_LEN};
-use mirra::protocol::noise::{
-    Blake2b, Blake2s, Initiator, NoiseHash, Responder, SecretKey, Transport,
-};
+use mirra::protocol::noise::{Blake2b, Blake2s, Initiator, NoiseHash, Responder, SecretKey, Transport};
 use mirra::protocol::preface::PREFACE;
 use serde_json::Value;
 
@@ -12,9 +10,7 @@ use super::Dice;
 const NAME: &str = "Noise_XX_25519_ChaChaPoly_BLAKE2b";
 
 fn hex(value: &Value, field: &str) -> Vec<u8> {
-    let text = value[field]
-        .as_str()
-        .unwrap_or_else(|| panic!("no {field}"));
+    let text = value[field].as_str().unwrap_or_else(|| panic!("no {field}"));
     data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap()
 }
 
@@ -44,19 +40,11 @@ fn check_vector<H: NoiseHash>(vector: &Value) {
         .map(|message| (hex(message, "payload"), hex(message, "ciphertext")))
         .collect();
     let secret = |field| SecretKey::from_bytes(key(vector, field));
-    let initiator = Initiator::<_, H>::new(
-        &hex(vector, "init_prologue"),
-        secret("init_static"),
-        key(vector, "init_ephemeral"),
-    );
-    let responder = Responder::<_, H>::new(
-        &hex(vector, "resp_prologue"),
-        secret("resp_static"),
-        key(vector, "resp_ephemeral"),
-    );
-    let [first, second, third, rest @ ..] = &messages[..] else {
-        panic!("too few messages")
-    };
+    let initiator =
+        Initiator::<_, H>::new(&hex(vector, "init_prologue"), secret("init_static"), key(vector, "init_ephemeral"));
+    let responder =
+        Responder::<_, H>::new(&hex(vector, "resp_prologue"), secret("resp_static"), key(vector, "resp_ephemeral"));
+    let [first, second, third, rest @ ..] = &messages[..] else { panic!("too few messages") };
 
     let mut wire = Vec::new();
     let initiator = initiator.write_first(&first.0, &mut wire).unwrap();
@@ -84,11 +72,7 @@ fn check_vector<H: NoiseHash>(vector: &Value) {
 
     // The vectors go on in turns; the fourth message is the responder's.
     for (index, (payload, sealed)) in rest.iter().enumerate() {
-        let (from, to) = if index % 2 == 0 {
-            (&mut theirs, &mut ours)
-        } else {
-            (&mut ours, &mut theirs)
-        };
+        let (from, to) = if index % 2 == 0 { (&mut theirs, &mut ours) } else { (&mut ours, &mut theirs) };
         assert_eq!(seal(from, payload), *sealed);
         assert_eq!(open(to, sealed).as_ref(), Some(payload));
     }
@@ -113,11 +97,7 @@ fn published_vectors_are_met_byte_for_byte() {
 
 fn foreign(secret: &[u8; 32]) -> snow::Builder<'_> {
     let builder = snow::Builder::new(NAME.parse().unwrap());
-    builder
-        .prologue(&PREFACE)
-        .unwrap()
-        .local_private_key(secret)
-        .unwrap()
+    builder.prologue(&PREFACE).unwrap().local_private_key(secret).unwrap()
 }
 
 fn read_foreign(state: &mut snow::HandshakeState, message: &[u8]) -> Option<Vec<u8>> {
@@ -154,10 +134,7 @@ fn dial_foreign(dice: &mut Dice) -> (Transport, snow::TransportState) {
     let transport = own.write_third(&payload_3, &mut wire).unwrap();
     assert_eq!(read_foreign(&mut peer, &wire), Some(payload_3));
     assert_eq!(transport.handshake_hash, peer.get_handshake_hash());
-    assert_eq!(
-        peer.get_remote_static(),
-        Some(&SecretKey::from_bytes(ours).public()[..])
-    );
+    assert_eq!(peer.get_remote_static(), Some(&SecretKey::from_bytes(ours).public()[..]));
     (transport, peer.into_transport_mode().unwrap())
 }
 
@@ -213,16 +190,9 @@ fn rekeying_agrees_with_a_foreign_implementation() {
     for round in 0..2 {
         for turn in 0..REKEY_RECORDS {
             let sealed = seal(&mut transport, &turn.to_be_bytes());
-            assert_eq!(
-                peer.read_message(&sealed, &mut buffer),
-                Ok(8),
-                "{round} {turn}"
-            );
+            assert_eq!(peer.read_message(&sealed, &mut buffer), Ok(8), "{round} {turn}");
             let count = peer.write_message(b"back", &mut buffer).unwrap();
-            assert!(
-                open(&mut transport, &buffer[..count]).is_some(),
-                "{round} {turn}"
-            );
+            assert!(open(&mut transport, &buffer[..count]).is_some(), "{round} {turn}");
         }
         peer.rekey_incoming();
         peer.rekey_outgoing();
@@ -257,10 +227,7 @@ fn every_changed_handshake_bit_is_refused_by_both_implementations() {
         let mut changed = second.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
         assert!(start().read_second(&changed).is_err(), "bit {bit}");
-        assert!(
-            read_foreign(&mut foreign_start(), &changed).is_none(),
-            "bit {bit}"
-        );
+        assert!(read_foreign(&mut foreign_start(), &changed).is_none(), "bit {bit}");
     }
 }
 

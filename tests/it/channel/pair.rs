@@ -89,18 +89,14 @@ impl End {
             }
         }
         for _ in 0..dice.below(self.unreleased.len() + 1) {
-            let (stream, length) = self
-                .unreleased
-                .swap_remove(dice.below(self.unreleased.len()));
+            let (stream, length) = self.unreleased.swap_remove(dice.below(self.unreleased.len()));
             self.connection.release(stream, length);
         }
     }
 
     fn transmit(&mut self, now_ms: u64, dice: &mut Dice) {
         let mut out = Vec::new();
-        let added = self
-            .connection
-            .poll_transmit(now_ms, &mut out, dice.below(200_000));
+        let added = self.connection.poll_transmit(now_ms, &mut out, dice.below(200_000));
         assert_eq!(added, out.len());
         self.connection.transmitted(now_ms, added);
         self.line.bytes.extend(out);
@@ -196,23 +192,12 @@ fn cut_anywhere_is_an_error_and_all_before_is_true() {
         let steps = 5 + dice.below(80);
         let (ours, mut theirs, _) = run(seed, steps);
         theirs.hear(&mut dice);
-        assert_eq!(
-            theirs.connection.handle_eof(),
-            Err(ProtocolError::Truncated)
-        );
+        assert_eq!(theirs.connection.handle_eof(), Err(ProtocolError::Truncated));
         for (id, heard) in &theirs.heard {
-            assert_eq!(
-                *heard,
-                ours.said[id][..heard.len()],
-                "seed {seed}, stream {id}"
-            );
+            assert_eq!(*heard, ours.said[id][..heard.len()], "seed {seed}, stream {id}");
         }
         for id in theirs.finished {
-            assert_eq!(
-                theirs.heard.get(&id),
-                ours.said.get(&id),
-                "seed {seed}, stream {id}"
-            );
+            assert_eq!(theirs.heard.get(&id), ours.said.get(&id), "seed {seed}, stream {id}");
         }
     }
 }

@@ -54,8 +54,7 @@ fn check(what: &str, records: &[Vec<u8>], truth: &[Event]) {
     assert!(
         matches!(
             result,
-            Err(ProtocolError::Tampered | ProtocolError::Truncated)
-                | Err(ProtocolError::PeerMisbehaved { .. })
+            Err(ProtocolError::Tampered | ProtocolError::Truncated) | Err(ProtocolError::PeerMisbehaved { .. })
         ),
         "{what}: {result:?}"
     );
@@ -77,26 +76,11 @@ fn flipped_bits_are_noticed_in_every_record() {
     let (records, truth) = record();
     for index in 0..records.len() {
         let length = records[index].len();
-        for place in [
-            0,
-            1,
-            2,
-            3,
-            6,
-            7,
-            length / 2,
-            length - 17,
-            length - 16,
-            length - 1,
-        ] {
+        for place in [0, 1, 2, 3, 6, 7, length / 2, length - 17, length - 16, length - 1] {
             for bit in 0..8 {
                 let mut changed = records.clone();
                 changed[index][place] ^= 1 << bit;
-                check(
-                    &format!("record {index}, byte {place}, bit {bit}"),
-                    &changed,
-                    &truth,
-                );
+                check(&format!("record {index}, byte {place}, bit {bit}"), &changed, &truth);
             }
         }
     }
@@ -114,11 +98,7 @@ fn cuts_are_noticed_at_every_byte_class_of_every_record() {
             let mut joined = records.clone();
             joined[index].truncate(keep);
             if index + 1 < records.len() {
-                check(
-                    &format!("record {index} shortened to {keep}"),
-                    &joined,
-                    &truth,
-                );
+                check(&format!("record {index} shortened to {keep}"), &joined, &truth);
             }
         }
     }
@@ -146,11 +126,7 @@ fn repeated_swapped_dropped_and_inserted_records_are_noticed() {
         let mut foreign = vec![0, 30];
         foreign.extend_from_slice(&Dice(index as u64).bytes(30));
         inserted.insert(index, foreign);
-        check(
-            &format!("record before {index} inserted"),
-            &inserted,
-            &truth,
-        );
+        check(&format!("record before {index} inserted"), &inserted, &truth);
     }
 }
 
@@ -158,8 +134,5 @@ fn repeated_swapped_dropped_and_inserted_records_are_noticed() {
 fn records_sent_back_to_their_sender_are_refused() {
     let (records, _) = record();
     let (mut ours, _) = connections();
-    assert_eq!(
-        ours.handle_input(0, &mut records.concat()),
-        Err(ProtocolError::Tampered)
-    );
+    assert_eq!(ours.handle_input(0, &mut records.concat()), Err(ProtocolError::Tampered));
 }
