@@ -1,1 +1,3 @@
+//! Bytes per second of the way from disk to wire.
+
 fn main() {}

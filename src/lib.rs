@@ -1,3 +1,63 @@
-//! mirra
+//! mirra mirrors public file trees: signed snapshots, content-defined chunks, an encrypted channel.
+//!
+//! The program is a user of what is named here, and of nothing deeper: [`init()`] makes a home, [`perform()`] carries
+//! out a [`command`] and gives a [`report`], [`run`] is the daemon, [`list`] asks another mirra, and a [`Failure`] says
+//! in three lines what did not work.
+
+pub mod control;
 pub mod disk;
+pub mod mirror;
+pub mod net;
+pub mod protocol;
 pub mod tree;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use control::daemon::Daemon;
+pub use mirror::config::{Config, Server, parse_listen};
+pub use mirror::failure::{Exit, Failure};
+pub use mirror::gate::{Gate, Span};
+pub use mirror::init::{PublicKeys, init, is_ready, show_keys};
+pub use mirror::listing::list;
+pub use mirror::monitor::{Monitor, Phase, Stop};
+pub use mirror::register::check_apart;
+pub use mirror::{command, report};
+pub use tree::address::{Address, DEFAULT_PORT, Host};
+pub use tree::hash::authority_from_text;
+
+/// Carries out `command` for the home in `base`: through its daemon if one runs, else in this process, once the home is
+/// free, for which it waits `wait` at most.
+///
+/// # Errors
+/// [`Failure`].
+pub fn perform(
+    base: &Path,
+    command: &command::Command,
+    wait: Duration,
+    monitor: &dyn Monitor,
+) -> Result<report::Report, Failure> {
+    let home = Arc::new(disk::home::Home::open(base)?);
+    control::perform::perform(&home, command, wait, monitor, mirror::executor::Executor::open)
+}
+
+/// Runs the home in `base` until `stop`: serves, follows, publishes and answers commands. `started` hears once where it
+/// listens and what it is called.
+///
+/// # Errors
+/// [`Failure`], most often because another process has the home or the port.
+pub fn run(
+    base: &Path,
+    listen: Option<SocketAddr>,
+    stop: &Stop,
+    started: impl FnOnce(&Config, SocketAddr),
+) -> Result<(), Failure> {
+    let home = Arc::new(disk::home::Home::open(base)?);
+    let file = mirror::config_file::ConfigFile::load(&home)?;
+    let address = listen.unwrap_or(file.config().server.listen_address());
+    let daemon = Daemon::claim(home, address)?;
+    let bound = daemon.address().unwrap_or(address);
+    daemon.run(stop, mirror::executor::Executor::serve, || started(file.config(), bound))
+}

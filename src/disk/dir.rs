@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec, Timestamps};
 
 use crate::tree::entry::{Meta, Mtime};
-use crate::tree::name::{Name, TreePath};
+use crate::tree::name::{HOME_NAME, Name, TreePath};
 
 /// A directory that is held open.
 #[derive(Debug)]
@@ -69,6 +69,14 @@ impl Dir {
     pub fn open_operator(path: &std::path::Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Makes a directory that the operator named, with those above it.
+    ///
+    /// # Errors
+    /// As `mkdir(2)`.
+    pub fn make_operator(path: &std::path::Path) -> io::Result<()> {
+        std::fs::create_dir_all(path)
     }
 
     /// A second handle to the same directory.
@@ -293,6 +301,13 @@ impl Dir {
     }
 }
 
+impl From<OwnedFd> for Dir {
+    /// Takes a descriptor that is known to be a directory's.
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -333,8 +348,7 @@ impl Look {
             mtime: since_epoch(stat.st_mtime, i64::from(nanos)),
             ctime: since_epoch(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0)),
         };
-        // The kernel's type is narrower on some architectures.
-        #[allow(clippy::useless_conversion)]
+        #[allow(clippy::useless_conversion, reason = "its width differs between architectures")]
         let links = u64::from(stat.st_nlink);
         Self { found, meta: Meta { mode, mtime: Mtime { seconds: stat.st_mtime, nanos } }, key, links }
     }
@@ -364,5 +378,70 @@ fn split_piece(path: &[u8]) -> (&[u8], &[u8]) {
     match path.get(..PIECE_MAX).and_then(|head| head.iter().rposition(|b| *b == b'/')) {
         Some(at) => (path.get(..at).unwrap_or(path), path.get(at + 1..).unwrap_or(&[])),
         None => (path, &[]),
+    }
+}
+
+/// What the stage and the grace need beside a module's own names.
+impl Dir {
+    /// Opens the directory `.mirra` in this one, and makes it (0700) when it is missing: the one name that no
+    /// [`Name`] can hold.
+    ///
+    /// # Errors
+    /// As `mkdirat(2)` and `openat2(2)`; `ELOOP` or `ENOTDIR` when something else has the name.
+    pub fn open_home(&self) -> io::Result<Self> {
+        match fs::mkdirat(&self.0, HOME_NAME, Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+        Ok(Self(open_beneath(self.0.as_fd(), HOME_NAME, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?))
+    }
+
+    /// Renames a `.mirra` of this directory, so that a tree that holds one can be removed.
+    ///
+    /// # Errors
+    /// As `renameat2(2)`.
+    pub fn rename_home(&self, to: &Self, new: &Name, flags: RenameFlags) -> io::Result<()> {
+        Ok(fs::renameat_with(&self.0, HOME_NAME, &to.0, new.as_bytes(), flags)?)
+    }
+
+    /// Opens the directory `name`, and makes it (0700) when it is missing.
+    ///
+    /// # Errors
+    /// As [`open_home`](Self::open_home).
+    pub fn open_or_make(&self, name: &Name) -> io::Result<Self> {
+        match self.make_dir(name, 0o700) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+            _ => self.open_child(name),
+        }
+    }
+
+    /// Opens the directory `name`.
+    ///
+    /// # Errors
+    /// As [`open_dir`](Self::open_dir).
+    pub fn open_child(&self, name: &Name) -> io::Result<Self> {
+        Ok(Self(open_beneath(self.0.as_fd(), name.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?))
+    }
+
+    /// Whether names can be moved between this directory and `other`: one filesystem and one mount. Nothing is moved.
+    ///
+    /// # Errors
+    /// As `fstat(2)`.
+    pub fn shares_names_with(&self, other: &Self) -> io::Result<bool> {
+        if fs::fstat(&self.0)?.st_dev != fs::fstat(&other.0)?.st_dev {
+            return Ok(false);
+        }
+        // The kernel compares the mounts before it looks for the name, and no directory has an entry called "..".
+        let probe = fs::renameat(&self.0, b"mirra.probe.of.nothing".as_slice(), &other.0, b"..".as_slice());
+        Ok(probe != Err(rustix::io::Errno::XDEV))
+    }
+
+    /// Bytes of the whole filesystem.
+    ///
+    /// # Errors
+    /// As `fstatvfs(3)`.
+    pub fn capacity_bytes(&self) -> io::Result<u64> {
+        let stat = fs::fstatvfs(&self.0)?;
+        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
     }
 }

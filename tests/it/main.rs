@@ -1,1 +1,6 @@
+//! Tests from outside: the program as a person calls it, the library as the program does.
 
+mod channel;
+mod cli;
+mod control;
+mod home;

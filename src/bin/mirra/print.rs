@@ -1,0 +1,194 @@
+//! Results for people: what happened on stdout, what to do next on stderr.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use mirra::report::{Following, Listing, ModuleStatus, Published, RemoteModule, Report, Role, Status, Synced};
+use mirra::{Address, DEFAULT_PORT};
+
+use crate::words::{age, bytes, count, cut, entries, span};
+
+/// Columns of a terminal that every line of a table fits.
+const WIDTH: usize = 80;
+/// Skipped paths that are shown; `--json` has them all.
+const SKIPPED_SHOWN: usize = 10;
+
+/// What goes to stdout, and what is said besides.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Text {
+    pub(crate) result: String,
+    pub(crate) advice: String,
+}
+
+/// Puts `report` into words.
+pub(crate) fn text(report: &Report, now: SystemTime) -> Text {
+    match report {
+        Report::Shared(one) => shared(one),
+        Report::Published(all) => {
+            let skipped = all.modules.iter().map(|one| skipped(&one.skipped)).collect();
+            let advice =
+                if all.modules.is_empty() { "Nothing is shared here yet: mirra share DIR".into() } else { skipped };
+            Text { result: all.modules.iter().map(published).collect(), advice }
+        }
+        Report::Synced(one) => synced(one),
+        Report::Following(one) => following(one),
+        Report::Status(status) => statuses(status, now),
+        Report::Listing(listing) => listed(listing, now),
+    }
+}
+
+fn published(one: &Published) -> String {
+    let word = if one.changed { "published" } else { "unchanged" };
+    let (entries, bytes) = (entries(one.entries), bytes(one.bytes));
+    format!("{}: {word}, {entries}, {bytes}, sequence {}\n", one.module, one.sequence)
+}
+
+fn shared(one: &Published) -> Text {
+    let host = if one.port == DEFAULT_PORT { "HOST".to_owned() } else { format!("HOST:{}", one.port) };
+    let advice = format!(
+        "{}Others follow it with\n  mirra sync {host} {} --key {}\nIt is served while mirra runs here: mirra run",
+        skipped(&one.skipped),
+        one.module,
+        one.key
+    );
+    Text { result: published(one), advice }
+}
+
+fn synced(one: &Synced) -> Text {
+    let changes = match (one.added, one.updated, one.removed) {
+        (0, 0, 0) => "up to date".to_owned(),
+        (added, updated, removed) => {
+            format!("{} added, {} updated, {} removed", count(added), count(updated), count(removed))
+        }
+    };
+    let mut result =
+        format!("{}: {changes}; {}, {} in {}", one.module, entries(one.entries), bytes(one.bytes), one.into);
+    let took = Duration::from_millis(one.elapsed_ms);
+    let time = if took.as_secs() < 10 { format!("{:.1}s", took.as_secs_f64()) } else { span(took) };
+    // Writing to a string cannot fail.
+    let _ = writeln!(result, "; received {}, sent {}, {time}", bytes(one.received), bytes(one.sent));
+    let mut advice = skipped(&one.skipped);
+    if one.put_aside > 0 {
+        let _ = writeln!(advice, "{} that the module does not hold were put aside", entries(one.put_aside));
+    }
+    if one.first_contact {
+        let _ = writeln!(
+            advice,
+            "First contact: the key was taken on trust and kept. Compare it with its owner's:\n  {}",
+            one.address
+        );
+    }
+    Text { result, advice: advice.trim_end().to_owned() }
+}
+
+fn following(one: &Following) -> Text {
+    let advice = if one.running {
+        "The daemon brings it up to date and keeps it so: mirra status".to_owned()
+    } else {
+        let again = Address::parse(&one.address).map_or_else(|_| one.address.clone(), |a| a.to_string());
+        format!(
+            "Nothing runs here yet. To keep it up to date:\n  mirra run\nOr to bring it up to date now:\n  mirra sync '{again}' --once"
+        )
+    };
+    Text { result: format!("{}: follows {} into {}\n", one.module, one.address, one.into), advice }
+}
+
+fn statuses(status: &Status, now: SystemTime) -> Text {
+    let wide = status.modules.iter().map(|one| one.module.len()).max().unwrap_or(0);
+    let line = |one: &ModuleStatus| {
+        let role = if one.role == Role::Root { "root" } else { "node" };
+        let state = if one.stale { format!("stale! {}", one.state) } else { one.state.clone() };
+        row(wide, &one.module, role, (one.sequence.is_some(), one.entries, one.bytes), one.created_ms, &state, now)
+    };
+    let advice = match (status.modules.is_empty(), status.running) {
+        (true, _) => "No modules yet. Share one: mirra share DIR; or follow one: mirra sync HOST MODULE",
+        (false, false) => "No daemon runs here: mirra run",
+        (false, true) => "",
+    };
+    Text { result: status.modules.iter().map(line).collect(), advice: advice.to_owned() }
+}
+
+fn listed(listing: &Listing, now: SystemTime) -> Text {
+    let wide = listing.modules.iter().map(|one| one.module.len()).max().unwrap_or(0);
+    let line = |one: &RemoteModule| {
+        row(wide, &one.module, "", (true, one.entries, one.bytes), Some(one.created_ms), &one.title, now)
+    };
+    let advice = match listing.modules.first() {
+        Some(first) => format!("Follow one with\n  mirra sync {} {}", listing.host, first.module),
+        None => format!("{} shares nothing", listing.host),
+    };
+    Text { result: listing.modules.iter().map(line).collect(), advice }
+}
+
+/// One module in one line of at most [`WIDTH`] columns.
+fn row(
+    wide: usize,
+    name: &str,
+    role: &str,
+    (known, entry_count, byte_count): (bool, u64, u64),
+    created_ms: Option<u64>,
+    rest: &str,
+    now: SystemTime,
+) -> String {
+    let wide = wide.min(22);
+    let name = cut(name, wide);
+    let role = if role.is_empty() { String::new() } else { format!("  {role}") };
+    let figures = if known { (entries(entry_count), bytes(byte_count)) } else { ("no snapshot".into(), String::new()) };
+    let age = created_ms.map(|created| age(created, now)).unwrap_or_default();
+    let line = format!("{name:wide$}{role}  {:>15}  {:>8}  {age:>8}  {}", figures.0, figures.1, cut(rest, WIDTH));
+    format!("{}\n", cut(line.trim_end(), WIDTH))
+}
+
+fn skipped(paths: &[String]) -> String {
+    let mut text = String::new();
+    for path in paths.iter().take(SKIPPED_SHOWN) {
+        let _ = writeln!(text, "left out: {}", cut(path, 1_000));
+    }
+    if paths.len() > SKIPPED_SHOWN {
+        let _ =
+            writeln!(text, "left out: {} more (--json names them all)", count((paths.len() - SKIPPED_SHOWN) as u64));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_a_table_fits_the_terminal() {
+        let long = ModuleStatus {
+            module: "m".repeat(64),
+            sequence: Some(u64::MAX),
+            created_ms: Some(0),
+            entries: 123_456_789,
+            bytes: u64::MAX,
+            state: "fetching ".repeat(20),
+            stale: true,
+            ..ModuleStatus::default()
+        };
+        let first = ModuleStatus { module: "first".into(), ..ModuleStatus::default() };
+        let status = Status { modules: vec![long, first], running: true, ..Status::default() };
+        let text = text(&Report::Status(status), SystemTime::now());
+        assert_eq!(text.result.lines().count(), 2);
+        assert!(text.result.lines().all(|line| line.chars().count() <= WIDTH), "{}", text.result);
+        assert!(text.result.contains("no snapshot") && text.result.contains("stale!"), "{}", text.result);
+    }
+
+    #[test]
+    fn sharing_says_what_others_type() {
+        let one = Published { module: "m".into(), key: "k".into(), port: 6008, changed: true, ..Published::default() };
+        let text = text(&Report::Shared(one), SystemTime::now());
+        assert_eq!(text.result, "m: published, 0 entries, 0 B, sequence 0\n");
+        assert!(text.advice.contains("mirra sync HOST:6008 m --key k"));
+    }
+
+    #[test]
+    fn a_sync_says_what_changed_and_what_it_cost() {
+        let one =
+            Synced { module: "m".into(), into: "/m".into(), received: 2_048, first_contact: true, ..Synced::default() };
+        let text = text(&Report::Synced(one), SystemTime::now());
+        assert_eq!(text.result, "m: up to date; 0 entries, 0 B in /m; received 2.0 KiB, sent 0 B, 0.0s\n");
+        assert!(text.advice.starts_with("First contact"));
+    }
+}

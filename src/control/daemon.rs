@@ -1,0 +1,110 @@
+//! The process that owns a home until it is told to stop: peers at the port, the operator at the socket.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::client;
+use super::server::Server;
+use crate::disk::home::{Home, HomeError, Lock};
+use crate::mirror::command::Execute;
+use crate::mirror::failure::{Exit, Failure};
+use crate::mirror::monitor::Stop;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// A home that this process owns, and the port at which others call it.
+pub struct Daemon {
+    home: Arc<Home>,
+    lock: Lock,
+    listener: TcpListener,
+}
+
+impl Daemon {
+    /// Takes `home` and the port, so that all that can fail for the operator's sake has failed or not.
+    ///
+    /// # Errors
+    /// [`Failure`] when another process has the home or the port.
+    pub fn claim(home: Arc<Home>, listen: SocketAddr) -> Result<Self, Failure> {
+        let lock = home.lock().map_err(|error| match error {
+            HomeError::Busy { .. } if client::answers(&home) => {
+                let fix = "there is nothing to do: mirra status shows how it is; to start it anew, end it first";
+                Failure::new(Exit::Busy, "mirra runs here already", error.to_string(), fix)
+            }
+            other => other.into(),
+        })?;
+        let listener = bind(listen).map_err(|e| not_bound(listen, &e))?;
+        Ok(Self { home, lock, listener })
+    }
+
+    /// Where others call it.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listener.local_addr().ok()
+    }
+
+    /// Serves until `stop`: `open` makes what answers peers at the listener and carries out commands; `ready` is called
+    /// when both do.
+    ///
+    /// # Errors
+    /// [`Failure`] of `open`, or when the socket cannot be made.
+    pub fn run<E: Execute + 'static>(
+        self,
+        stop: &Stop,
+        open: impl FnOnce(Arc<Home>, TcpListener) -> Result<E, Failure>,
+        ready: impl FnOnce(),
+    ) -> Result<(), Failure> {
+        let execute = Arc::new(open(self.home.clone(), self.listener)?);
+        let server = Server::start(&self.home, &self.lock, execute)?;
+        ready();
+        stop.wait_on();
+        drop(server);
+        Ok(())
+    }
+}
+
+/// Listens at `address`. All IPv6 addresses mean all IPv4 ones too, and only those where the system has no IPv6.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let open = |address: SocketAddr| {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() && address.ip().is_unspecified() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    match open(address) {
+        Err(e) if no_ipv6(&e) && address.ip().is_unspecified() && address.is_ipv6() => {
+            open((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        other => other,
+    }
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    let codes = [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| codes.contains(&rustix::io::Errno::from_raw_os_error(code)))
+}
+
+fn not_bound(address: SocketAddr, error: &io::Error) -> Failure {
+    let (why, fix) = match error.kind() {
+        io::ErrorKind::AddrInUse => (
+            "another program has this port".to_owned(),
+            "end it, or take another port: mirra run --listen '[::]:PORT', or port = PORT in .mirra/Mirra.toml",
+        ),
+        io::ErrorKind::PermissionDenied => (
+            error.to_string(),
+            "take a port above 1023: port = PORT in .mirra/Mirra.toml, or grant the right to bind it",
+        ),
+        _ => (
+            error.to_string(),
+            "name an address of this machine: --listen ADDR, or listen = \"ADDR\" in .mirra/Mirra.toml",
+        ),
+    };
+    Failure::new(Exit::Config, format!("cannot listen on {address}"), why, fix)
+}

@@ -1,0 +1,129 @@
+//! A peer's line, as the operations of a node use it: requests on streams, answers as messages, failures in three
+//! lines.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::dial::{dial, lost, unexpected};
+use super::failure::Failure;
+use super::monitor::Monitor;
+use crate::net::{Channel, Stream};
+use crate::protocol::connection::Priority;
+use crate::protocol::message::Message;
+use crate::tree::address::Host;
+
+/// An open connection to a host about one module.
+pub struct Line {
+    channel: Channel,
+    runtime: tokio::runtime::Handle,
+    /// The other end.
+    pub host: Host,
+    /// The module that is spoken of.
+    pub module: String,
+    timeout: Duration,
+    closed: AtomicBool,
+}
+
+/// One request and its answer.
+pub struct Exchange<'l> {
+    line: &'l Line,
+    stream: Stream,
+}
+
+/// How often a wait looks whether the operator wants to stop.
+const LOOK_UP: Duration = Duration::from_millis(100);
+
+impl Line {
+    /// Calls `host`; an answer may be silent for `timeout`.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn open(
+        runtime: &tokio::runtime::Handle,
+        host: &Host,
+        module: &str,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let channel = runtime.block_on(dial(host, timeout))?;
+        let (runtime, host, module) = (runtime.clone(), host.clone(), module.to_owned());
+        Ok(Self { channel, runtime, host, module, timeout, closed: AtomicBool::new(false) })
+    }
+
+    /// Sends a request on a stream of its own.
+    ///
+    /// # Errors
+    /// [`Failure`] when the connection is lost.
+    pub fn ask(&self, request: Message) -> Result<Exchange<'_>, Failure> {
+        let exchange = Exchange { line: self, stream: self.channel.open(Priority::Bulk) };
+        exchange.send(request)?;
+        Ok(exchange)
+    }
+
+    /// Bytes that went out and came in so far, everything counted.
+    #[must_use]
+    pub fn wire(&self) -> (u64, u64) {
+        self.channel.wire()
+    }
+
+    /// Ends the connection in order.
+    pub fn close(&self) {
+        if !self.closed.swap(true, Ordering::Relaxed) {
+            self.channel.close(crate::protocol::error::close::DONE);
+            // The close is worth a moment, but nothing hangs on it.
+            let ended = self.channel.closed();
+            let _ = self.runtime.block_on(async { tokio::time::timeout(Duration::from_millis(250), ended).await });
+        }
+    }
+
+    /// What to say when `message` does not belong where it came.
+    #[must_use]
+    pub fn unexpected(&self, message: &Message) -> Failure {
+        unexpected(&self.host, &self.module, message)
+    }
+}
+
+impl Exchange<'_> {
+    /// Sends a further message.
+    ///
+    /// # Errors
+    /// [`Failure`] when the connection is lost.
+    pub fn send(&self, message: Message) -> Result<(), Failure> {
+        self.line.runtime.block_on(self.stream.send(message.tag, message.body)).map_err(|e| lost(&self.line.host, &e))
+    }
+
+    /// Says that no further message follows.
+    ///
+    /// # Errors
+    /// [`Failure`] when the connection is lost.
+    pub fn finish(&self) -> Result<(), Failure> {
+        self.stream.finish().map_err(|e| lost(&self.line.host, &e))
+    }
+
+    /// Waits for the next message; `None` behind the last.
+    ///
+    /// # Errors
+    /// [`Failure`] when the connection is lost, the other end is silent too long, or the operator wants to stop.
+    pub fn receive(&self, monitor: &dyn Monitor) -> Result<Option<Message>, Failure> {
+        let mut silent = Duration::ZERO;
+        loop {
+            if monitor.cancelled() {
+                return Err(Failure::interrupted());
+            }
+            let next = async { tokio::time::timeout(LOOK_UP, self.stream.recv()).await };
+            match self.line.runtime.block_on(next) {
+                Ok(Ok(message)) => return Ok(message.map(|m| Message { tag: m.tag, body: m.body })),
+                Ok(Err(error)) => return Err(lost(&self.line.host, &error)),
+                Err(_) => silent += LOOK_UP,
+            }
+            // The channel itself notices a dead peer; this bounds one that lives and does not answer.
+            if silent >= self.line.timeout.max(SILENT_MIN) {
+                let error =
+                    crate::protocol::error::ProtocolError::TimedOut { timer: crate::protocol::error::Timer::Silence };
+                return Err(lost(&self.line.host, &error.into()));
+            }
+        }
+    }
+}
+
+/// An answer may take this long, whatever the operator says: the other end may have to read a large file first.
+const SILENT_MIN: Duration = Duration::from_secs(60);

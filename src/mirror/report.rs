@@ -1,0 +1,197 @@
+//! What a command has done, as figures: the program prints them for people, `--json` prints them as they are.
+
+use serde::{Deserialize, Serialize};
+
+use super::failure::Exit;
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "kebab-case")]
+pub enum Report {
+    /// A directory is a module.
+    Shared(Published),
+    /// Snapshots were looked for, and made where something changed.
+    Published(PublishedAll),
+    /// A directory equals the signed snapshot.
+    Synced(Synced),
+    /// A module is registered; the daemon brings it up to date and keeps it so.
+    Following(Following),
+    /// How the modules are.
+    Status(Status),
+    /// What another mirra has.
+    Listing(Listing),
+}
+
+impl Report {
+    /// The exit code that goes with it: not everything that comes back is in order.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        let skipped = match self {
+            Self::Shared(one) => !one.skipped.is_empty(),
+            Self::Published(all) => all.modules.iter().any(|one| !one.skipped.is_empty()),
+            Self::Synced(one) => !one.skipped.is_empty(),
+            Self::Status(status) if status.modules.iter().any(|module| module.stale) => return Exit::Stale,
+            Self::Following(_) | Self::Status(_) | Self::Listing(_) => false,
+        };
+        if skipped { Exit::Partial } else { Exit::Ok }
+    }
+}
+
+/// An own module and its newest snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Published {
+    /// The module.
+    pub module: String,
+    /// The directory, as the operator would write it.
+    pub path: String,
+    /// The head's sequence.
+    pub sequence: u64,
+    /// The snapshot, hexadecimal.
+    pub snapshot: String,
+    /// Entries: files, directories and links.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Whether this made a new snapshot.
+    pub changed: bool,
+    /// The key that others may name behind `#`.
+    pub key: String,
+    /// The port that others call.
+    pub port: u16,
+    /// Paths that could not be read, or cannot be part of a module, each with the reason.
+    pub skipped: Vec<String>,
+}
+
+/// What `publish` found, module by module.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PublishedAll {
+    /// In the order of the config.
+    pub modules: Vec<Published>,
+}
+
+/// A followed module that was brought up to date.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Synced {
+    /// The module.
+    pub module: String,
+    /// The address it came from, with its key.
+    pub address: String,
+    /// The directory.
+    pub into: String,
+    /// The head's sequence.
+    pub sequence: u64,
+    /// The snapshot, hexadecimal.
+    pub snapshot: String,
+    /// Entries of the snapshot.
+    pub entries: u64,
+    /// Bytes of all files of the snapshot.
+    pub bytes: u64,
+    /// Entries that were made.
+    pub added: u64,
+    /// Entries whose content or metadata changed.
+    pub updated: u64,
+    /// Entries that were removed.
+    pub removed: u64,
+    /// Bytes that came over the network, everything counted.
+    pub received: u64,
+    /// Bytes that went over the network, everything counted.
+    pub sent: u64,
+    /// Time it took, in milliseconds.
+    pub elapsed_ms: u64,
+    /// Whether the key was accepted because it was the first one seen.
+    pub first_contact: bool,
+    /// Entries that lay in the directory and were put aside.
+    pub put_aside: u64,
+    /// Paths that could not be written here, each with the reason.
+    pub skipped: Vec<String>,
+}
+
+/// A module that the daemon follows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Following {
+    /// The module.
+    pub module: String,
+    /// The address it comes from.
+    pub address: String,
+    /// The directory.
+    pub into: String,
+    /// Whether a daemon runs that takes care of it.
+    pub running: bool,
+}
+
+/// How a home's modules are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// The name of this mirra.
+    pub name: String,
+    /// The key of its own modules.
+    pub key: String,
+    /// Whether a daemon runs.
+    pub running: bool,
+    /// In the order of the config.
+    pub modules: Vec<ModuleStatus>,
+}
+
+/// What a home is to a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Makes its snapshots.
+    #[default]
+    Root,
+    /// Follows it.
+    Node,
+}
+
+/// How one module is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ModuleStatus {
+    /// The module.
+    pub module: String,
+    /// What this home is to it.
+    pub role: Role,
+    /// The directory.
+    pub path: String,
+    /// The address it comes from, on a node.
+    pub address: Option<String>,
+    /// The newest head's sequence; `None` before the first.
+    pub sequence: Option<u64>,
+    /// When that head was made, Unix milliseconds.
+    pub created_ms: Option<u64>,
+    /// Entries of its snapshot.
+    pub entries: u64,
+    /// Bytes of all files of its snapshot.
+    pub bytes: u64,
+    /// What is going on, or the last thing that went wrong, in a few words.
+    pub state: String,
+    /// Whether it is older than it should be.
+    pub stale: bool,
+}
+
+/// What another mirra has.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Listing {
+    /// The host that was asked.
+    pub host: String,
+    /// Its modules, by name.
+    pub modules: Vec<RemoteModule>,
+}
+
+/// One module of another mirra.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RemoteModule {
+    /// The module.
+    pub module: String,
+    /// A line for people.
+    pub title: String,
+    /// Entries of its newest snapshot.
+    pub entries: u64,
+    /// Bytes of all files of its newest snapshot.
+    pub bytes: u64,
+    /// Its newest head's sequence.
+    pub sequence: u64,
+    /// When that head was made, Unix milliseconds.
+    pub created_ms: u64,
+    /// The key that goes behind `#`.
+    pub key: String,
+}

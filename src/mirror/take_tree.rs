@@ -1,0 +1,206 @@
+//! Tree before content: getting the entries of a head, by the way that fits what this side has.
+
+use super::dial::nonsense;
+use super::failure::Failure;
+use super::line::Line;
+use super::monitor::Monitor;
+use crate::disk::index::{Index, IndexError};
+use crate::protocol::change::{ChangeError, ChangeReader};
+use crate::protocol::descent::{Descent, DescentError};
+use crate::protocol::message::{AtHead, Message, Refused, Tree, refusal, tag};
+use crate::tree::codec::decode;
+use crate::tree::diff::changes;
+use crate::tree::dir::Built;
+use crate::tree::edit::{EditError, recount};
+use crate::tree::entry::Body;
+use crate::tree::hash::{DirId, HeadId};
+use crate::tree::limits::PATH_DEPTH_MAX;
+use crate::tree::page::{PageError, PageSource};
+
+/// What this side has to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// The tree of a head.
+    Head(HeadId, Built),
+    /// Some tree, which the sender does not know.
+    Unknown,
+    /// No entries.
+    Nothing,
+}
+
+/// How the transfer of a tree ended.
+enum Came {
+    /// The pages are in the index.
+    Whole,
+    /// Another way has to be taken.
+    Not,
+}
+
+/// Brings all pages of the tree `wanted` of `head` into the index. Pages become visible all at once, so that one that
+/// is held always means that all below it is held too.
+///
+/// # Errors
+/// [`Failure`].
+pub fn take_tree(
+    index: &Index,
+    line: &Line,
+    head: HeadId,
+    wanted: Built,
+    base: Base,
+    monitor: &dyn Monitor,
+) -> Result<(), Failure> {
+    let held =
+        index.reader().and_then(|reader| Ok(reader.page(wanted.id.as_bytes())?.is_some())).map_err(index_failure)?;
+    if held {
+        return Ok(());
+    }
+    let known = match base {
+        Base::Head(..) | Base::Nothing => by_changes(index, line, head, wanted, base, monitor)?,
+        Base::Unknown => Came::Not,
+    };
+    if matches!(known, Came::Whole) {
+        return Ok(());
+    }
+    match by_descent(index, line, head, wanted, monitor)? {
+        Came::Whole => Ok(()),
+        Came::Not => match by_changes(index, line, head, wanted, Base::Nothing, monitor)? {
+            Came::Whole => Ok(()),
+            Came::Not => Err(wrong_tree(line)),
+        },
+    }
+}
+
+fn by_changes(
+    index: &Index,
+    line: &Line,
+    head: HeadId,
+    wanted: Built,
+    base: Base,
+    monitor: &dyn Monitor,
+) -> Result<Came, Failure> {
+    let (id, built) = match base {
+        Base::Head(id, built) => (Some(id), Some(built)),
+        _ => (None, None),
+    };
+    let exchange = line.ask(Message::new(tag::TREE, &Tree { module: line.module.clone(), head, base: id }))?;
+    exchange.finish()?;
+    let mut batch = index.batch().map_err(index_failure)?;
+    let mut reader = ChangeReader::new(built);
+    while let Some(message) = exchange.receive(monitor)? {
+        match message.tag {
+            tag::CHANGES => match reader.apply(&message.body, &mut batch) {
+                Ok(()) => {}
+                Err(ChangeError::Edit(EditError::Page(error))) => return Err(page_failure(error)),
+                // The base may not be what both sides think: the descent finds out.
+                Err(ChangeError::Edit(_)) if built.is_some() => return Ok(Came::Not),
+                Err(error) => return Err(nonsense(&line.host, &error)),
+            },
+            tag::BASE_UNKNOWN => return Ok(Came::Not),
+            _ => return Err(line.unexpected(&message)),
+        }
+    }
+    match reader.finish(&mut batch) {
+        Ok(got) if got == wanted => {}
+        Ok(_) if built.is_some() => return Ok(Came::Not),
+        Ok(_) => return Err(wrong_tree(line)),
+        Err(ChangeError::Edit(EditError::Page(error))) => return Err(page_failure(error)),
+        Err(error) => return Err(nonsense(&line.host, &error)),
+    }
+    if let Some(built) = built {
+        check_depth(&batch, built.id, wanted, line)?;
+    }
+    batch.commit().map_err(index_failure)?;
+    Ok(Came::Whole)
+}
+
+fn by_descent(index: &Index, line: &Line, head: HeadId, wanted: Built, monitor: &dyn Monitor) -> Result<Came, Failure> {
+    let exchange = line.ask(Message::new(tag::DESCEND, &AtHead { module: line.module.clone(), head }))?;
+    let mut batch = index.batch().map_err(index_failure)?;
+    let mut descent = Descent::new(wanted.id);
+    loop {
+        let Some(message) = exchange.receive(monitor)? else { return Err(wrong_tree(line)) };
+        match message.tag {
+            tag::PAGES => descent.pages(&message.body, &mut batch).map_err(|e| descent_failure(line, e))?,
+            tag::REFUSED => {
+                let code = decode::<Refused>("refusal", &message.body).map_or(0, |refused| refused.0);
+                return if code == refusal::TOO_LARGE { Ok(Came::Not) } else { Err(line.unexpected(&message)) };
+            }
+            _ => return Err(line.unexpected(&message)),
+        }
+        match descent.next_round(&batch).map_err(|e| descent_failure(line, e))? {
+            None => {}
+            Some(Some(want)) => exchange.send(want)?,
+            Some(None) => break,
+        }
+    }
+    exchange.finish()?;
+    check_totals(&batch, wanted, line)?;
+    batch.commit().map_err(index_failure)?;
+    Ok(Came::Whole)
+}
+
+/// Compares the totals and the cut of every directory with what is said of it. Directories that were held are checked
+/// as well: it is one pass over pages that are needed next anyway.
+fn check_totals(pages: &dyn PageSource, wanted: Built, line: &Line) -> Result<(), Failure> {
+    let wrong = |built: Built| recount(pages, built.id).map(|counted| counted != built).map_err(page_failure);
+    if wrong(wanted)? {
+        return Err(wrong_tree(line));
+    }
+    for change in changes(pages, None, Some(wanted.id)) {
+        let change = change.map_err(page_failure)?;
+        if change.path.depth() > PATH_DEPTH_MAX {
+            return Err(wrong_tree(line));
+        }
+        if let Some(Body::Directory { entries, bytes, id }) = change.new.map(|entry| entry.body)
+            && wrong(Built { id, entries, bytes })?
+        {
+            return Err(wrong_tree(line));
+        }
+    }
+    Ok(())
+}
+
+/// Paths that changes give are checked as they are decoded; directories taken over from elsewhere may lie deeper than
+/// before.
+fn check_depth(pages: &dyn PageSource, base: DirId, wanted: Built, line: &Line) -> Result<(), Failure> {
+    for change in changes(pages, Some(base), Some(wanted.id)) {
+        if change.map_err(page_failure)?.path.depth() > PATH_DEPTH_MAX {
+            return Err(wrong_tree(line));
+        }
+    }
+    Ok(())
+}
+
+fn wrong_tree(line: &Line) -> Failure {
+    let rule = "its entries do not make the tree of the signed head";
+    nonsense(&line.host, &crate::tree::codec::Malformed::Rule { what: "tree", rule })
+}
+
+fn descent_failure(line: &Line, error: DescentError) -> Failure {
+    match error {
+        DescentError::Malformed(error) => nonsense(&line.host, &error),
+        DescentError::Page(error) => page_failure(error),
+    }
+}
+
+/// What to say when the index fails.
+#[must_use]
+pub fn index_failure(error: IndexError) -> Failure {
+    use super::failure::Exit;
+    let text = super::dial::chain(&error);
+    let (exit, fix) = match &error {
+        IndexError::Version { .. } => (Exit::Config, "update mirra"),
+        IndexError::Damaged { .. } | IndexError::Foreign { .. } => {
+            (Exit::LocalFile, "move .mirra/index.db away: it is rebuilt from the trees on disk")
+        }
+        _ if text.contains("full") => (Exit::NoSpace, "make room where .mirra lies, and try again"),
+        _ => (Exit::LocalFile, "check the disk that .mirra lies on"),
+    };
+    Failure::new(exit, "the index cannot be used", text, fix)
+}
+
+/// What to say when a page cannot be read.
+#[must_use]
+pub fn page_failure(error: PageError) -> Failure {
+    index_failure(IndexError::from(error))
+}

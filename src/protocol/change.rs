@@ -1,0 +1,225 @@
+//! CHANGES: what leads from one tree to another, as the sender writes it and the receiver applies it.
+//!
+//! A directory whose metadata did not change is not named: the paths below it imply it, and its new id follows from
+//! what it holds. The receiver computes every id up to the top and compares with the signed head.
+
+use std::collections::HashSet;
+
+use super::limits::PACKED_TARGET;
+use super::message::{Message, WireChange, operation, tag};
+use super::packed::{pack, unpack};
+use crate::tree::chunker::Class;
+use crate::tree::codec::{Malformed, decode, encode};
+use crate::tree::diff::{Change, Changes, changes};
+use crate::tree::dir::{Built, Entries};
+use crate::tree::edit::{Edit, EditError, Editor, PageStore};
+use crate::tree::entry::{Body, Entry, Meta, Mtime};
+use crate::tree::hash::{DirId, FileId};
+use crate::tree::name::TreePath;
+use crate::tree::page::{PageError, PageSource};
+
+/// Directories of the base that vanish and may be named by id where they stand now; beyond, they are sent in full.
+const MOVED_MAX: usize = 100_000;
+
+/// The sender's side: packs the changes from a base to a snapshot, message by message.
+pub struct ChangeWriter<'a> {
+    changes: Changes<'a>,
+    /// Directories that the base has and the snapshot does not have at that path.
+    vanished: HashSet<DirId>,
+    done: bool,
+}
+
+impl<'a> ChangeWriter<'a> {
+    /// Starts at the first path; a `base` of `None` gives all entries.
+    ///
+    /// # Errors
+    /// [`PageError`] when the index fails.
+    pub fn new(pages: &'a dyn PageSource, base: Option<DirId>, snapshot: DirId) -> Result<Self, PageError> {
+        let vanished = if base.is_some() { vanished(pages, base, snapshot)? } else { HashSet::new() };
+        Ok(Self { changes: changes(pages, base, Some(snapshot)), vanished, done: false })
+    }
+
+    /// The next message, or `None` behind the last.
+    ///
+    /// # Errors
+    /// [`PageError`] when the index fails.
+    pub fn next_message(&mut self) -> Result<Option<Message>, PageError> {
+        let (mut records, mut size, mut last) = (Vec::new(), 0, Vec::new());
+        while size < PACKED_TARGET && !self.done {
+            let Some(change) = self.changes.next().transpose()? else {
+                self.done = true;
+                break;
+            };
+            let Some((operation, entry)) = self.operation(&change) else { continue };
+            if operation == operation::HELD_DIRECTORY {
+                self.changes.skip_below();
+            }
+            let record = wire(&last, change.path.as_bytes(), operation, entry);
+            size += record.rest.len() + record.content.len() + 32;
+            last = change.path.as_bytes().to_vec();
+            records.push(record);
+        }
+        if records.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Message { tag: tag::CHANGES, body: pack(&encode(&records)) }))
+    }
+
+    /// What is said of a change; `None` when what follows implies it.
+    fn operation<'c>(&self, change: &'c Change) -> Option<(u8, Option<&'c Entry>)> {
+        let Some(new) = &change.new else { return Some((operation::REMOVE, None)) };
+        let operation = match &new.body {
+            Body::File { .. } => operation::FILE,
+            Body::Link { .. } => operation::LINK,
+            Body::Directory { id, .. } => match &change.old {
+                Some(old) if old.is_directory() => {
+                    if old.meta == new.meta && old.attributes == new.attributes {
+                        return None;
+                    }
+                    operation::DIRECTORY
+                }
+                _ if self.vanished.contains(id) => operation::HELD_DIRECTORY,
+                _ => operation::DIRECTORY,
+            },
+        };
+        Some((operation, Some(new)))
+    }
+}
+
+/// Ids of directories that vanish between two trees, with those below them.
+fn vanished(pages: &dyn PageSource, base: Option<DirId>, snapshot: DirId) -> Result<HashSet<DirId>, PageError> {
+    let mut found = HashSet::new();
+    for change in changes(pages, base, Some(snapshot)) {
+        let change = change?;
+        let stays = change.new.as_ref().is_some_and(Entry::is_directory);
+        let Some(old) = change.old.as_ref().and_then(Entry::directory_id).filter(|_| !stays) else { continue };
+        let mut below = vec![old];
+        while let Some(id) = below.pop() {
+            if found.len() >= MOVED_MAX {
+                return Ok(found);
+            }
+            if found.insert(id) {
+                for entry in Entries::new(pages, id) {
+                    below.extend(entry?.directory_id());
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn wire(last: &[u8], path: &[u8], operation: u8, entry: Option<&Entry>) -> WireChange {
+    let keep = last.iter().zip(path).take_while(|(a, b)| a == b).count();
+    let rest = path.get(keep..).unwrap_or_default().to_vec();
+    let keep = u32::try_from(keep).unwrap_or(0);
+    let Some(entry) = entry else {
+        let content = Vec::new();
+        let attributes = Vec::new();
+        return WireChange {
+            keep,
+            rest,
+            operation,
+            mode: 0,
+            seconds: 0,
+            nanos: 0,
+            size: 0,
+            class: 0,
+            content,
+            attributes,
+        };
+    };
+    let (size, class, content) = match &entry.body {
+        Body::File { size, class, id } => (*size, u64::from(class.number()), id.as_bytes().to_vec()),
+        Body::Link { target } => (0, 0, target.to_vec()),
+        Body::Directory { entries, bytes, id } if operation == operation::HELD_DIRECTORY => {
+            (*entries, *bytes, id.as_bytes().to_vec())
+        }
+        Body::Directory { .. } => (0, 0, Vec::new()),
+    };
+    let Meta { mode, mtime: Mtime { seconds, nanos } } = entry.meta;
+    let attributes = entry.attributes.clone();
+    WireChange { keep, rest, operation, mode, seconds, nanos, size, class, content, attributes }
+}
+
+/// Why received changes could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// They break the format.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// They do not fit the base.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+}
+
+/// The receiver's side: applies CHANGES to the base it named.
+pub struct ChangeReader {
+    editor: Editor,
+}
+
+impl ChangeReader {
+    /// Starts from the tree of the base, or from nothing.
+    #[must_use]
+    pub fn new(base: Option<Built>) -> Self {
+        Self { editor: Editor::new(base) }
+    }
+
+    /// Applies one CHANGES body.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; the reader is of no further use then.
+    pub fn apply(&mut self, body: &[u8], store: &mut dyn PageStore) -> Result<(), ChangeError> {
+        let records: Vec<WireChange> = decode("changes", &unpack(body)?)?;
+        let mut last = Vec::new();
+        for record in records {
+            let keep = last
+                .get(..record.keep as usize)
+                .ok_or(Malformed::Rule { what: "change", rule: "keeps more than there is" })?;
+            let bytes = [keep, &record.rest].concat();
+            let path = TreePath::new(&bytes).map_err(Malformed::Name)?;
+            let edit = edit(&path, record)?;
+            self.editor.apply(&path, edit, store)?;
+            last = bytes;
+        }
+        Ok(())
+    }
+
+    /// The tree that the changes lead to. The caller compares it with the signed head.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn finish(self, store: &mut dyn PageStore) -> Result<Built, ChangeError> {
+        Ok(self.editor.finish(store)?)
+    }
+}
+
+fn edit(path: &TreePath, record: WireChange) -> Result<Edit, Malformed> {
+    let rule = |rule| Malformed::Rule { what: "change", rule };
+    let (_, name) = path.split_last().ok_or_else(|| rule("names the top"))?;
+    let WireChange { operation, mode, seconds, nanos, size, class, content, attributes, .. } = record;
+    let meta = Meta { mode, mtime: Mtime { seconds, nanos } };
+    let body = match operation {
+        operation::REMOVE => return Ok(Edit::Remove),
+        operation::FILE => Body::File {
+            size,
+            class: Class::from_number(class).ok_or_else(|| rule("has an unknown class"))?,
+            id: FileId::try_from(content.as_slice()).map_err(|_| rule("has a file id that is not 32 bytes"))?,
+        },
+        operation::LINK => Body::Link { target: content.into() },
+        operation::DIRECTORY | operation::HELD_DIRECTORY => {
+            let id = DirId::try_from(content.as_slice());
+            let id = match operation {
+                operation::HELD_DIRECTORY => id.map_err(|_| rule("has a directory id that is not 32 bytes"))?,
+                _ => crate::tree::dir::empty(),
+            };
+            Body::Directory { entries: size, bytes: class, id }
+        }
+        _ => return Err(rule("has an unknown operation")),
+    };
+    let entry = Entry { name, meta, body, attributes };
+    entry.check()?;
+    Ok(match operation {
+        operation::DIRECTORY => Edit::Directory(entry.meta, entry.attributes),
+        _ => Edit::Put(entry),
+    })
+}

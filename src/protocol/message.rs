@@ -1,0 +1,267 @@
+//! The whole vocabulary: every message, its tag, its fields and its largest size.
+//!
+//! The first message of a stream is a request; the answer comes on the same stream. All are MessagePack arrays that
+//! never grow, but for the packed ones and [`BATCH`](tag::BATCH), whose fixed heads are described in
+//! [`packed`](super::packed) and [`batch`](super::batch). PROTOCOL.md, "Messages", is normative.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::limits::{BATCH_MAX, CHUNKS_BYTES_MAX, PACKED_MAX, PATHS_BYTES_MAX, REQUEST_MAX, STATE_MAX, WANT_MAX};
+use crate::tree::entry::Attribute;
+use crate::tree::hash::HeadId;
+use crate::tree::list::{Chunk, ListRef};
+use crate::tree::name::TreePath;
+
+/// Message tags: `[message.tag]`.
+pub mod tag {
+    /// Request: which modules are there?
+    pub const LIST: u8 = 1;
+    /// Answer to LIST: one module.
+    pub const MODULE: u8 = 2;
+    /// Request: what is the newest head of a module?
+    pub const POLL: u8 = 3;
+    /// Answer to POLL.
+    pub const STATE: u8 = 4;
+    /// Request: the entries that lead from a base to a head.
+    pub const TREE: u8 = 5;
+    /// Answer to TREE: packed changes.
+    pub const CHANGES: u8 = 6;
+    /// Answer to TREE: the base is not known here.
+    pub const BASE_UNKNOWN: u8 = 7;
+    /// Request: descend into the pages of a head.
+    pub const DESCEND: u8 = 8;
+    /// Answer to DESCEND and WANT: packed pages.
+    pub const PAGES: u8 = 9;
+    /// Which of the pages that the last round referred to are wanted.
+    pub const WANT: u8 = 10;
+    /// Request: chunk lists of files of a head.
+    pub const LISTS: u8 = 11;
+    /// Which files: paths for LISTS.
+    pub const PATHS: u8 = 12;
+    /// Answer to PATHS: a part of one file's chunk list.
+    pub const CHUNKS: u8 = 13;
+    /// Request: content of files of a head.
+    pub const CONTENT: u8 = 14;
+    /// Which files, and how, for CONTENT.
+    pub const FILES: u8 = 15;
+    /// Answer to FILES: the leaf pages of the file that comes next.
+    pub const LEAVES: u8 = 16;
+    /// Answer to FILES: steps and literals.
+    pub const BATCH: u8 = 17;
+    /// Answer to any request: refused, with a code of [`refusal`](super::refusal). Ends the stream's direction.
+    pub const REFUSED: u8 = 18;
+}
+
+/// Codes of REFUSED: `[refused.code]`. What is not there and what may not be seen look the same.
+pub mod refusal {
+    /// No such module for this peer.
+    pub const NO_MODULE: u16 = 1;
+    /// The module has no snapshot yet.
+    pub const NO_SNAPSHOT: u16 = 2;
+    /// That head is not (or no longer) held here: poll again.
+    pub const NO_HEAD: u16 = 3;
+    /// The request breaks a rule or a bound.
+    pub const BAD_REQUEST: u16 = 4;
+    /// A failure on this side; its log says more.
+    pub const INTERNAL: u16 = 5;
+    /// More than this side will remember for one stream; ask in another way.
+    pub const TOO_LARGE: u16 = 6;
+}
+
+/// The largest body of a message by tag; `None` for tags that are not known.
+#[must_use]
+pub const fn body_max(tag: u8) -> Option<u32> {
+    match tag {
+        tag::LIST | tag::POLL | tag::TREE | tag::DESCEND | tag::LISTS | tag::CONTENT => Some(REQUEST_MAX),
+        tag::MODULE | tag::BASE_UNKNOWN | tag::REFUSED => Some(REQUEST_MAX),
+        tag::STATE => Some(STATE_MAX),
+        tag::CHANGES | tag::PAGES => Some(PACKED_MAX),
+        tag::WANT => Some(WANT_MAX),
+        tag::PATHS | tag::FILES => Some(PATHS_BYTES_MAX),
+        tag::CHUNKS | tag::LEAVES => Some(CHUNKS_BYTES_MAX),
+        tag::BATCH => Some(BATCH_MAX),
+        _ => None,
+    }
+}
+
+/// LIST: asks for nothing in particular; an array so that it stays one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List(pub ());
+
+/// MODULE: one line of a remote index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// `[module.name]`
+    pub name: String,
+    /// `[module.title]`: what the owner says of it; may be empty.
+    pub title: String,
+    /// `[module.root]`: version 1 of the root file, in its envelope.
+    pub root: ByteBuf,
+    /// `[module.head]`: the newest head in its envelope; nil before the first snapshot.
+    pub head: Option<ByteBuf>,
+}
+
+/// POLL: one round trip that tells whether anything is new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Poll {
+    /// `[poll.module]`: by name.
+    pub module: String,
+    /// `[poll.have]`: the newest head that the asking side has accepted.
+    pub have: Option<HeadId>,
+    /// `[poll.root]`: the newest version of the root file it has; 0 for none.
+    pub root: u64,
+}
+
+/// STATE: the newest signed objects, as the bytes that were signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// `[state.roots]`: root files after the version that was named, ascending.
+    pub roots: Vec<ByteBuf>,
+    /// `[state.head]`: the newest head; nil when it is the one that was named.
+    pub head: Option<ByteBuf>,
+    /// `[state.beat]`: the newest beat, if there is one.
+    pub beat: Option<ByteBuf>,
+}
+
+/// TREE: asks for the entries of a head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    /// `[tree.module]`
+    pub module: String,
+    /// `[tree.head]`: the head whose tree is wanted.
+    pub head: HeadId,
+    /// `[tree.base]`: a head whose tree the receiver holds; nil for nothing.
+    pub base: Option<HeadId>,
+}
+
+/// DESCEND, LISTS: names a head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtHead {
+    /// `[at.module]`
+    pub module: String,
+    /// `[at.head]`
+    pub head: HeadId,
+}
+
+/// CONTENT: names a head, and the base that known-base copies may refer to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// `[content.module]`
+    pub module: String,
+    /// `[content.head]`
+    pub head: HeadId,
+    /// `[content.base]`: a head whose files the receiver holds.
+    pub base: Option<HeadId>,
+}
+
+/// One record of CHANGES: a path, and what is there afterwards. All but the first three are zero or empty where the
+/// operation does not need them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireChange {
+    /// `[change.keep]`: leading bytes shared with the path of the change before it, in the same message.
+    pub keep: u32,
+    /// `[change.rest]`: the bytes of the path behind those.
+    #[serde(with = "serde_bytes")]
+    pub rest: Vec<u8>,
+    /// `[change.operation]`: see [`operation`].
+    pub operation: u8,
+    /// `[change.mode]`
+    pub mode: u16,
+    /// `[change.seconds]`
+    pub seconds: i64,
+    /// `[change.nanos]`
+    pub nanos: u32,
+    /// `[change.size]`: of a file, or entries of a held directory.
+    pub size: u64,
+    /// `[change.class]`: of a file, or bytes of a held directory.
+    pub class: u64,
+    /// `[change.content]`: file id, link target, or directory id.
+    #[serde(with = "serde_bytes")]
+    pub content: Vec<u8>,
+    /// `[change.attributes]`
+    pub attributes: Vec<Attribute>,
+}
+
+/// Operations of [`WireChange`].
+pub mod operation {
+    /// Nothing is there any more.
+    pub const REMOVE: u8 = 0;
+    /// A file is there.
+    pub const FILE: u8 = 1;
+    /// A link is there.
+    pub const LINK: u8 = 2;
+    /// A directory is there; what it holds is as in the base, or nothing, but for the changes that follow.
+    pub const DIRECTORY: u8 = 3;
+    /// A directory is there whose pages the receiver holds, because the base has it at another path.
+    pub const HELD_DIRECTORY: u8 = 4;
+}
+
+/// PATHS: files whose lists are wanted, in this order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths(pub Vec<TreePath>);
+
+/// CHUNKS: a part of one list, in the order asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunks {
+    /// `[chunks.last]`: the list of this file ends here.
+    pub last: bool,
+    /// `[chunks.list]`: pairs of chunk id and length.
+    pub list: Vec<Chunk>,
+}
+
+/// One file of FILES.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileItem {
+    /// `[file.path]`
+    pub path: TreePath,
+    /// `[file.way]`: see [`way`].
+    pub way: u8,
+    /// `[file.wanted]`: for [`way::WANTED`], one bit for each chunk, first chunk in the highest bit of the first byte.
+    #[serde(with = "serde_bytes")]
+    pub wanted: Vec<u8>,
+}
+
+/// How content is wanted.
+pub mod way {
+    /// All of it, as literals.
+    pub const ALL: u8 = 0;
+    /// Against the base of the request: copies from the chunks that it has.
+    pub const BASE: u8 = 1;
+    /// The chunks of the bitmap, as literals; the receiver has the others.
+    pub const WANTED: u8 = 2;
+}
+
+/// FILES: files whose content is wanted, in this order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files(pub Vec<FileItem>);
+
+/// LEAVES: the leaf pages of the next file, so that each can be checked as it arrives.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeafRefs {
+    /// `[leaves.last]`: no more of them for this file.
+    pub last: bool,
+    /// `[leaves.refs]`: first chunk, page, chunks, bytes.
+    pub refs: Vec<ListRef>,
+}
+
+/// REFUSED.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused(pub u16);
+
+/// A message as it travels on a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// One of [`tag`].
+    pub tag: u8,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    /// Encodes `value` under `tag`.
+    #[must_use]
+    pub fn new<T: Serialize>(tag: u8, value: &T) -> Self {
+        Self { tag, body: crate::tree::codec::encode(value) }
+    }
+}

@@ -1,0 +1,323 @@
+//! The side that has the snapshot: one [`Answer`] for each stream that a receiver opens.
+//!
+//! An answer is a machine without sockets: [`Answer::start`] takes the request, [`Answer::handle`] what follows on the
+//! stream, and [`Answer::next_output`] gives the next message to send, so nothing is built before there is room for it.
+//! A request names a module, a head and a place in it; nothing is served by hash alone.
+
+use std::collections::VecDeque;
+
+use super::change::ChangeWriter;
+use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX, PACKED_TARGET, PATHS_MAX};
+use super::message::{AtHead, Chunks, List, Message, Module, Paths, Poll, Refused, State, Tree, refusal, tag};
+use super::packed::pack;
+use super::sender_content::ContentAnswer;
+use crate::tree::codec::{decode, encode};
+use crate::tree::dir::{Built, DirKind, look_up};
+use crate::tree::entry::{Body, Entry};
+use crate::tree::hash::{ChunkId, DirId, HeadId};
+use crate::tree::list::{Chunk, Leaves, file_id};
+use crate::tree::name::TreePath;
+use crate::tree::page::{Page, PageSource, Trust};
+
+/// Content that is read at any offset.
+pub trait ReadAt: Send {
+    /// Fills `buffer` from `offset`.
+    ///
+    /// # Errors
+    /// As `pread(2)`; `UnexpectedEof` when the file is shorter.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()>;
+}
+
+/// What a sender knows and has. Failures of the index and the disk are logged by it and come back as a code of
+/// [`refusal`].
+pub trait Source {
+    /// The modules that this peer may see.
+    fn modules(&self) -> Vec<Module>;
+    /// The newest signed objects of a module.
+    ///
+    /// # Errors
+    /// A refusal code.
+    fn state(&self, poll: &Poll) -> Result<State, u16>;
+    /// The tree of a head of the module, if its pages are held.
+    ///
+    /// # Errors
+    /// A refusal code.
+    fn tree(&self, module: &str, head: &HeadId) -> Result<Option<Built>, u16>;
+    /// All pages.
+    fn pages(&self) -> &dyn PageSource;
+    /// The content of the file at `path`, if what is on disk is still what `entry` says.
+    fn open(&self, module: &str, path: &TreePath, entry: &Entry) -> Option<Box<dyn ReadAt>>;
+    /// A file of the tree `base` that shares chunks with these.
+    fn similar(&self, module: &str, base: DirId, chunks: &[ChunkId]) -> Option<TreePath>;
+}
+
+/// What an answer wants next.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this.
+    Message(Message),
+    /// Wait for the receiver's next message.
+    Wait,
+    /// Everything is said.
+    Done,
+}
+
+/// The answer to one request.
+pub struct Answer<'s> {
+    source: &'s dyn Source,
+    ready: VecDeque<Message>,
+    work: Work<'s>,
+}
+
+enum Work<'s> {
+    /// Everything is in `ready`.
+    Ready,
+    Tree(Box<ChangeWriter<'s>>),
+    Descent {
+        round: VecDeque<DirId>,
+        references: Vec<DirId>,
+    },
+    Lists {
+        module: String,
+        top: DirId,
+        todo: VecDeque<TreePath>,
+        ended: bool,
+    },
+    Content(Box<ContentAnswer<'s>>),
+}
+
+impl<'s> Answer<'s> {
+    /// Takes the first message of a stream.
+    #[must_use]
+    pub fn start(source: &'s dyn Source, request: &Message) -> Self {
+        let mut answer = Self { source, ready: VecDeque::new(), work: Work::Ready };
+        match answer.begin(request) {
+            Ok(work) => answer.work = work,
+            Err(code) => answer.refuse(code),
+        }
+        answer
+    }
+
+    /// Takes a later message of the receiver, or `None` for the end of its direction.
+    pub fn handle(&mut self, message: Option<&Message>) {
+        if let Err(code) = self.go_on(message) {
+            self.refuse(code);
+        }
+    }
+
+    /// What to do next. After [`Output::Wait`] comes a [`handle`](Self::handle), after [`Output::Done`] nothing.
+    pub fn next_output(&mut self) -> Output {
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Output::Message(message);
+            }
+            match self.work() {
+                Ok(Some(output)) => return output,
+                Ok(None) => {}
+                Err(code) => self.refuse(code),
+            }
+        }
+    }
+
+    fn refuse(&mut self, code: u16) {
+        self.ready.push_back(Message::new(tag::REFUSED, &Refused(code)));
+        self.work = Work::Ready;
+    }
+
+    fn begin(&mut self, request: &Message) -> Result<Work<'s>, u16> {
+        let bad = |_| refusal::BAD_REQUEST;
+        match request.tag {
+            tag::LIST => {
+                let _: List = decode("list", &request.body).map_err(bad)?;
+                let modules = self.source.modules();
+                self.ready.extend(modules.iter().map(|module| Message::new(tag::MODULE, module)));
+                Ok(Work::Ready)
+            }
+            tag::POLL => {
+                let poll: Poll = decode("poll", &request.body).map_err(bad)?;
+                self.ready.push_back(Message::new(tag::STATE, &self.source.state(&poll)?));
+                Ok(Work::Ready)
+            }
+            tag::TREE => self.begin_tree(&decode("tree", &request.body).map_err(bad)?),
+            tag::DESCEND => {
+                let at: AtHead = decode("descend", &request.body).map_err(bad)?;
+                let top = self.tree(&at.module, &at.head)?.id;
+                Ok(Work::Descent { round: VecDeque::from([top]), references: Vec::new() })
+            }
+            tag::LISTS => {
+                let at: AtHead = decode("lists", &request.body).map_err(bad)?;
+                let top = self.tree(&at.module, &at.head)?.id;
+                Ok(Work::Lists { module: at.module, top, todo: VecDeque::new(), ended: false })
+            }
+            tag::CONTENT => {
+                let content: super::message::Content = decode("content", &request.body).map_err(bad)?;
+                let top = self.tree(&content.module, &content.head)?.id;
+                let base = match &content.base {
+                    Some(base) => self.source.tree(&content.module, base)?.map(|built| built.id),
+                    None => None,
+                };
+                Ok(Work::Content(Box::new(ContentAnswer::new(self.source, content.module, top, base))))
+            }
+            _ => Err(refusal::BAD_REQUEST),
+        }
+    }
+
+    fn tree(&self, module: &str, head: &HeadId) -> Result<Built, u16> {
+        self.source.tree(module, head)?.ok_or(refusal::NO_HEAD)
+    }
+
+    fn begin_tree(&mut self, request: &Tree) -> Result<Work<'s>, u16> {
+        let top = self.tree(&request.module, &request.head)?.id;
+        let base = match &request.base {
+            None => None,
+            Some(base) => match self.source.tree(&request.module, base)? {
+                Some(built) => Some(built.id),
+                None => {
+                    self.ready.push_back(Message::new(tag::BASE_UNKNOWN, &[(); 0]));
+                    return Ok(Work::Ready);
+                }
+            },
+        };
+        let writer = ChangeWriter::new(self.source.pages(), base, top).map_err(|e| internal(&e))?;
+        Ok(Work::Tree(Box::new(writer)))
+    }
+
+    fn go_on(&mut self, message: Option<&Message>) -> Result<(), u16> {
+        let source = self.source;
+        match (&mut self.work, message) {
+            (Work::Descent { round, references }, Some(message)) if message.tag == tag::WANT && round.is_empty() => {
+                *round = wanted(references, &message.body)?;
+                references.clear();
+                Ok(())
+            }
+            (Work::Descent { round, .. }, None) if round.is_empty() => {
+                self.work = Work::Ready;
+                Ok(())
+            }
+            (Work::Lists { todo, .. }, Some(message)) if message.tag == tag::PATHS => {
+                let paths: Paths = decode("paths", &message.body).map_err(|_| refusal::BAD_REQUEST)?;
+                if paths.0.len() + todo.len() > 4 * PATHS_MAX {
+                    return Err(refusal::TOO_LARGE);
+                }
+                todo.extend(paths.0);
+                Ok(())
+            }
+            (Work::Lists { ended, .. }, None) => {
+                *ended = true;
+                Ok(())
+            }
+            (Work::Content(content), message) => content.handle(source, message),
+            (Work::Ready | Work::Tree(_), None) => Ok(()),
+            _ => Err(refusal::BAD_REQUEST),
+        }
+    }
+
+    fn work(&mut self) -> Result<Option<Output>, u16> {
+        let source = self.source;
+        match &mut self.work {
+            Work::Ready => Ok(Some(Output::Done)),
+            Work::Tree(writer) => match writer.next_message().map_err(|e| internal(&e))? {
+                Some(message) => Ok(Some(Output::Message(message))),
+                None => Ok(Some(Output::Done)),
+            },
+            Work::Descent { round, references } => match round.is_empty() {
+                true => Ok(Some(Output::Wait)),
+                false => pages_message(source.pages(), round, references).map(|m| Some(Output::Message(m))),
+            },
+            Work::Lists { module, top, todo, ended } => match todo.pop_front() {
+                Some(path) => {
+                    self.ready = list_messages(source, module, *top, &path)?;
+                    Ok(None)
+                }
+                None if *ended => Ok(Some(Output::Done)),
+                None => Ok(Some(Output::Wait)),
+            },
+            Work::Content(content) => content.next_output(source).map(Some),
+        }
+    }
+}
+
+/// Logs what failed here and gives the code that the peer sees.
+pub(super) fn internal(error: &dyn std::error::Error) -> u16 {
+    tracing::error!(%error, "cannot answer a peer");
+    refusal::INTERNAL
+}
+
+/// The references whose bits are set, first reference in the highest bit.
+fn wanted(references: &[DirId], bits: &[u8]) -> Result<VecDeque<DirId>, u16> {
+    if bits.len() != references.len().div_ceil(8) {
+        return Err(refusal::BAD_REQUEST);
+    }
+    Ok(references.iter().enumerate().filter(|(i, _)| bit(bits, *i)).map(|(_, id)| *id).collect())
+}
+
+/// Bit `i` of a bitmap, counted from the highest bit of the first byte.
+#[must_use]
+pub fn bit(bits: &[u8], i: usize) -> bool {
+    bits.get(i / 8).is_some_and(|byte| byte & (0x80 >> (i % 8)) != 0)
+}
+
+/// The directories and pages that a directory page refers to, in order: what WANT counts.
+#[must_use]
+pub fn references(page: &Page<DirKind>) -> Vec<DirId> {
+    match page {
+        Page::Leaf(entries) => entries.iter().filter_map(Entry::directory_id).collect(),
+        Page::Upper(_, ups) => ups.iter().map(|up| up.1).collect(),
+    }
+}
+
+fn pages_message(pages: &dyn PageSource, round: &mut VecDeque<DirId>, known: &mut Vec<DirId>) -> Result<Message, u16> {
+    let (mut list, mut size) = (Vec::new(), 0);
+    while size < PACKED_TARGET {
+        let Some(id) = round.pop_front() else { break };
+        let bytes = pages.page(id.as_bytes()).map_err(|e| internal(&e))?.ok_or(refusal::NO_HEAD)?;
+        let page = Page::<DirKind>::decode(&bytes, Trust::Index).map_err(|e| internal(&e))?;
+        known.extend(references(&page));
+        if known.len() > DESCENT_REFERENCES_MAX {
+            return Err(refusal::TOO_LARGE);
+        }
+        size += bytes.len();
+        list.push(serde_bytes::ByteBuf::from(bytes));
+    }
+    Ok(Message { tag: tag::PAGES, body: pack(&encode(&list)) })
+}
+
+/// The file at `path`, or the code for there being none.
+pub(super) fn file_at(source: &dyn Source, top: DirId, path: &TreePath) -> Result<Option<Entry>, u16> {
+    let entry = look_up(source.pages(), top, path).map_err(|e| internal(&e))?;
+    Ok(entry.filter(|entry| matches!(entry.body, Body::File { .. })))
+}
+
+/// The one chunk of a file whose list is not stored, read from its content and checked against its id.
+pub(super) fn only_chunk(content: &dyn ReadAt, entry: &Entry) -> Option<(Chunk, Vec<u8>)> {
+    let Body::File { size, class, id } = entry.body else { return None };
+    let len = usize::try_from(size).ok().filter(|len| *len <= class.longest())?;
+    let mut bytes = vec![0; len];
+    content.read_exact_at(&mut bytes, 0).ok()?;
+    let chunk = Chunk { id: ChunkId::of(&bytes), len: u32::try_from(size).ok()? };
+    (file_id(&[chunk]).ok()? == id).then_some((chunk, bytes))
+}
+
+/// A list that cannot be given is an empty one, which no file with content has.
+fn list_messages(source: &dyn Source, module: &str, top: DirId, path: &TreePath) -> Result<VecDeque<Message>, u16> {
+    let mut messages = VecDeque::new();
+    let mut part = Vec::new();
+    if let Some(entry) = file_at(source, top, path)?
+        && let Body::File { size, id, .. } = entry.body
+        && size > 0
+    {
+        if source.pages().page(id.as_bytes()).map_err(|e| internal(&e))?.is_some() {
+            for leaf in Leaves::new(source.pages(), id) {
+                part.extend(leaf.map_err(|e| internal(&e))?.1);
+                if part.len() >= CHUNKS_MAX / 2 {
+                    messages
+                        .push_back(Message::new(tag::CHUNKS, &Chunks { last: false, list: std::mem::take(&mut part) }));
+                }
+            }
+        } else if let Some(content) = source.open(module, path, &entry) {
+            part.extend(only_chunk(content.as_ref(), &entry).map(|(chunk, _)| chunk));
+        }
+    }
+    messages.push_back(Message::new(tag::CHUNKS, &Chunks { last: true, list: part }));
+    Ok(messages)
+}

@@ -1,0 +1,273 @@
+//! Content of files, as steps and literals: the sender's side of CONTENT.
+//!
+//! Every chunk that leaves is hashed first and compared with the tree, so a file that changed on disk, or rotted there,
+//! is never sent as what it was.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::batch::BatchWriter;
+use super::limits::{LEAVES_MAX, PATHS_MAX};
+use super::message::{FileItem, Files, LeafRefs, Message, refusal, tag, way};
+use super::sender::{Output, ReadAt, Source, bit, file_at, internal, only_chunk};
+use crate::tree::codec::decode;
+use crate::tree::entry::{Body, Entry};
+use crate::tree::hash::{ChunkId, DirId, FileId};
+use crate::tree::list::{Chunk, Leaves, ListKind, ListRef};
+use crate::tree::name::TreePath;
+use crate::tree::page::{Page, PageError, PageSource, load};
+
+/// Chunks of a basis that are looked up by id; a longer list is used as far as this.
+const BASIS_CHUNKS_MAX: usize = 4_000_000;
+/// Chunk ids by which a similar file is sought.
+const SIMILAR_SAMPLE: usize = 64;
+
+/// The answer to CONTENT.
+pub(super) struct ContentAnswer<'s> {
+    module: String,
+    top: DirId,
+    base: Option<DirId>,
+    todo: VecDeque<FileItem>,
+    ended: bool,
+    ready: VecDeque<Message>,
+    batch: BatchWriter,
+    current: Option<Current<'s>>,
+}
+
+/// A file that is being sent.
+struct Current<'s> {
+    content: Box<dyn ReadAt>,
+    chunks: Box<dyn Iterator<Item = Result<Chunk, PageError>> + 's>,
+    way: Way,
+    /// Index of the next chunk, and its offset in the file.
+    index: usize,
+    offset: u64,
+    /// The chunk before the next one: what a literal run may want as context.
+    previous: Option<(Chunk, u64)>,
+}
+
+enum Way {
+    All,
+    /// Chunks of the basis by id, and the index behind the last one copied.
+    Base(HashMap<ChunkId, u64>, Vec<ChunkId>, u64),
+    Wanted(Vec<u8>),
+}
+
+/// The file's content is not what the head says.
+struct Gone;
+
+impl<'s> ContentAnswer<'s> {
+    pub(super) fn new(_: &'s dyn Source, module: String, top: DirId, base: Option<DirId>) -> Self {
+        let (todo, ready, batch) = (VecDeque::new(), VecDeque::new(), BatchWriter::default());
+        Self { module, top, base, todo, ended: false, ready, batch, current: None }
+    }
+
+    pub(super) fn handle(&mut self, _: &'s dyn Source, message: Option<&Message>) -> Result<(), u16> {
+        let Some(message) = message else {
+            self.ended = true;
+            return Ok(());
+        };
+        if message.tag != tag::FILES {
+            return Err(refusal::BAD_REQUEST);
+        }
+        let files: Files = decode("files", &message.body).map_err(|_| refusal::BAD_REQUEST)?;
+        if files.0.len() + self.todo.len() > 4 * PATHS_MAX {
+            return Err(refusal::TOO_LARGE);
+        }
+        self.todo.extend(files.0);
+        Ok(())
+    }
+
+    pub(super) fn next_output(&mut self, source: &'s dyn Source) -> Result<Output, u16> {
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Ok(Output::Message(message));
+            }
+            if let Some(mut current) = self.current.take() {
+                match self.advance(&mut current) {
+                    Ok(true) => self.current = Some(current),
+                    Ok(false) => self.batch.end(),
+                    Err(Gone) => self.batch.gone(),
+                }
+            } else if let Some(item) = self.todo.pop_front() {
+                match self.open(source, item)? {
+                    Some(current) => self.current = Some(current),
+                    None => self.batch.gone(),
+                }
+            } else if !self.batch.is_empty() {
+                return Ok(Output::Message(self.batch.take()));
+            } else if self.ended {
+                return Ok(Output::Done);
+            } else {
+                return Ok(Output::Wait);
+            }
+            if self.batch.is_full(0) {
+                return Ok(Output::Message(self.batch.take()));
+            }
+        }
+    }
+
+    /// Starts a file; `None` when its content is gone.
+    fn open(&mut self, source: &'s dyn Source, item: FileItem) -> Result<Option<Current<'s>>, u16> {
+        let Some(entry) = file_at(source, self.top, &item.path)? else { return Err(refusal::BAD_REQUEST) };
+        let Body::File { id, size, .. } = entry.body else { return Err(refusal::BAD_REQUEST) };
+        let Some(content) = source.open(&self.module, &item.path, &entry) else { return Ok(None) };
+        let pages = source.pages();
+        let listed = pages.page(id.as_bytes()).map_err(|e| internal(&e))?.is_some();
+        let chunks: Box<dyn Iterator<Item = _> + 's> = if listed {
+            Box::new(Leaves::new(pages, id).flat_map(|leaf| match leaf {
+                Ok((_, chunks)) => chunks.into_iter().map(Ok).collect::<Vec<_>>(),
+                Err(e) => vec![Err(e)],
+            }))
+        } else if size == 0 {
+            Box::new(std::iter::empty())
+        } else {
+            let Some((chunk, _)) = only_chunk(content.as_ref(), &entry) else { return Ok(None) };
+            Box::new(std::iter::once(Ok(chunk)))
+        };
+        let way = match item.way {
+            way::ALL => {
+                if listed {
+                    self.announce_leaves(pages, id)?;
+                }
+                Way::All
+            }
+            way::BASE => self.basis(source, &item.path, &entry, listed)?,
+            way::WANTED => Way::Wanted(item.wanted),
+            _ => return Err(refusal::BAD_REQUEST),
+        };
+        Ok(Some(Current { content, chunks, way, index: 0, offset: 0, previous: None }))
+    }
+
+    /// Says which leaf pages follow, where there is more than one.
+    fn announce_leaves(&mut self, pages: &dyn PageSource, id: FileId) -> Result<(), u16> {
+        let mut refs = leaf_refs(pages, id).map_err(|e| internal(&e))?;
+        if refs.len() < 2 {
+            return Ok(());
+        }
+        self.flush();
+        while !refs.is_empty() {
+            let rest = refs.split_off(refs.len().min(LEAVES_MAX));
+            self.ready.push_back(Message::new(tag::LEAVES, &LeafRefs { last: rest.is_empty(), refs }));
+            refs = rest;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        if !self.batch.is_empty() {
+            let message = self.batch.take();
+            self.ready.push_back(message);
+        }
+    }
+
+    /// The chunks of the path's version in the base, else of the file there that shares most sampled chunks.
+    fn basis(&mut self, source: &'s dyn Source, path: &TreePath, entry: &Entry, listed: bool) -> Result<Way, u16> {
+        let (Some(base), Body::File { id, .. }) = (self.base, &entry.body) else { return Ok(Way::All) };
+        let pages = source.pages();
+        let mut from = file_at(source, base, path)?.map(|old| (path.clone(), old));
+        if from.is_none() && listed {
+            let sample: Vec<ChunkId> = Leaves::new(pages, *id)
+                .take(SIMILAR_SAMPLE)
+                .flat_map(|leaf| leaf.map_or_else(|_| Vec::new(), |(_, chunks)| chunks))
+                .map(|chunk| chunk.id)
+                .collect();
+            if let Some(similar) = source.similar(&self.module, base, &sample) {
+                from = file_at(source, base, &similar)?.map(|old| (similar, old));
+            }
+        }
+        let Some((found, old)) = from else { return Ok(Way::All) };
+        let Body::File { id: old_id, .. } = old.body else { return Ok(Way::All) };
+        if pages.page(old_id.as_bytes()).map_err(|e| internal(&e))?.is_none() {
+            return Ok(Way::All);
+        }
+        let mut ids = Vec::new();
+        for leaf in Leaves::new(pages, old_id) {
+            ids.extend(leaf.map_err(|e| internal(&e))?.1.iter().map(|chunk| chunk.id));
+            if ids.len() > BASIS_CHUNKS_MAX {
+                break;
+            }
+        }
+        let mut places = HashMap::with_capacity(ids.len());
+        for (index, id) in ids.iter().enumerate() {
+            places.entry(*id).or_insert(index as u64);
+        }
+        self.batch.basis(found);
+        Ok(Way::Base(places, ids, 0))
+    }
+
+    /// Adds the file's next chunk to the batch; false behind the last one.
+    fn advance(&mut self, current: &mut Current<'s>) -> Result<bool, Gone> {
+        let Some(chunk) = current.chunks.next() else { return Ok(false) };
+        let chunk = chunk.map_err(|e| {
+            internal(&e);
+            Gone
+        })?;
+        let place = current.place_of(&chunk);
+        if place.is_none() && self.batch.is_full(chunk.len as usize) {
+            self.flush();
+        }
+        match place {
+            Some(basis) => {
+                let start = if self.batch.wants_start() { current.read(&chunk, current.offset)? } else { Vec::new() };
+                self.batch.matched(basis, &start);
+            }
+            None => {
+                let bytes = current.read(&chunk, current.offset)?;
+                if self.batch.wants_end()
+                    && let Some((previous, offset)) = current.previous
+                {
+                    self.batch.end_of_match(&current.read(&previous, offset)?);
+                }
+                self.batch.literal(&bytes);
+            }
+        }
+        current.previous = Some((chunk, current.offset));
+        current.index += 1;
+        current.offset += u64::from(chunk.len);
+        Ok(true)
+    }
+}
+
+impl Current<'_> {
+    /// Where the receiver has the chunk: at an index of the basis, or on its own word; `None` for a literal.
+    #[allow(clippy::option_option, reason = "a match on the receiver's word has no index")]
+    fn place_of(&mut self, chunk: &Chunk) -> Option<Option<u64>> {
+        match &mut self.way {
+            Way::All => None,
+            Way::Wanted(bits) => (!bit(bits, self.index)).then_some(None),
+            Way::Base(places, ids, next) => {
+                // A run goes on where it is, even if the same chunk stands earlier too.
+                let goes_on = usize::try_from(*next).ok().and_then(|i| ids.get(i)) == Some(&chunk.id);
+                let index = if goes_on { Some(*next) } else { places.get(&chunk.id).copied() };
+                if let Some(index) = index {
+                    *next = index + 1;
+                }
+                index.map(Some)
+            }
+        }
+    }
+
+    fn read(&self, chunk: &Chunk, offset: u64) -> Result<Vec<u8>, Gone> {
+        let mut bytes = vec![0; chunk.len as usize];
+        self.content.read_exact_at(&mut bytes, offset).map_err(|_| Gone)?;
+        if ChunkId::of(&bytes) == chunk.id { Ok(bytes) } else { Err(Gone) }
+    }
+}
+
+/// References to all leaf pages of a list, in order.
+fn leaf_refs(pages: &dyn PageSource, id: FileId) -> Result<Vec<ListRef>, PageError> {
+    let mut refs = match load::<ListKind>(pages, id.as_bytes())? {
+        Page::Leaf(_) => return Ok(Vec::new()),
+        Page::Upper(level, ups) => (level, ups),
+    };
+    while refs.0 > 1 {
+        let mut below = Vec::new();
+        for up in &refs.1 {
+            if let Page::Upper(_, ups) = load::<ListKind>(pages, up.1.as_bytes())? {
+                below.extend(ups);
+            }
+        }
+        refs = (refs.0 - 1, below);
+    }
+    Ok(refs.1)
+}

@@ -1,0 +1,499 @@
+//! Whole exchanges between a sender and a receiver in memory: trees, lists and content, honest and lying.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use proptest::prelude::*;
+
+use super::batch::Batch;
+use super::change::ChangeReader;
+use super::descent::{Descent, ListReader};
+use super::fetch::{Fetch, FetchError, Have, Landing, Outcome, Shelf, Wanted};
+use super::message::{AtHead, Content, FileItem, Files, Message, Module, Paths, Poll, State, Tree, refusal, tag, way};
+use super::sender::{Answer, Output, ReadAt, Source};
+use crate::tree::chunker::Class;
+use crate::tree::diff::changes;
+use crate::tree::dir::{Built, build, look_up};
+use crate::tree::entry::{Body, Entry, Meta};
+use crate::tree::hash::{ChunkId, DirId, HeadId};
+use crate::tree::list::{Chunk, ListBuilder, chunks};
+use crate::tree::name::TreePath;
+use crate::tree::page::{PageSink, PageSource, Pages};
+
+/// Content by path; a path ending in a slash is an empty directory.
+type Files0 = BTreeMap<String, Vec<u8>>;
+
+struct Bytes(Vec<u8>);
+
+impl ReadAt for Bytes {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        let from = usize::try_from(offset).unwrap();
+        buffer.copy_from_slice(self.0.get(from..from + buffer.len()).ok_or(std::io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+fn cut(bytes: &[u8], class: Class) -> Vec<Chunk> {
+    let (mut at, mut list) = (0, Vec::new());
+    while at < bytes.len() {
+        let len = class.cut(&bytes[at..]);
+        list.push(Chunk { id: ChunkId::of(&bytes[at..at + len]), len: u32::try_from(len).unwrap() });
+        at += len;
+    }
+    list
+}
+
+fn tree(files: &Files0, at: &str, pages: &mut Pages) -> Built {
+    let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+    for (path, bytes) in files {
+        let Some(rest) = path.strip_prefix(at) else { continue };
+        let name = rest.split('/').next().unwrap();
+        if name.is_empty() || entries.contains_key(name) {
+            continue;
+        }
+        let body = if rest.contains('/') {
+            tree(files, &format!("{at}{name}/"), pages).body()
+        } else {
+            let mut list = ListBuilder::default();
+            cut(bytes, Class::Fine).into_iter().for_each(|c| list.push(c, pages).unwrap());
+            let (id, size) = list.finish(pages).unwrap();
+            Body::File { size, class: Class::Fine, id }
+        };
+        let name_checked = crate::tree::name::Name::new(name.as_bytes()).unwrap();
+        entries.insert(name.into(), Entry { name: name_checked, meta: Meta::default(), body, attributes: vec![] });
+    }
+    let mut sorted: Vec<_> = entries.into_values().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    build(&sorted, pages).unwrap()
+}
+
+fn head_id(built: &Built) -> HeadId {
+    HeadId::from_bytes(*built.id.as_bytes())
+}
+
+/// A sender with two states, of which the second is on its disk.
+struct Sender {
+    pages: Pages,
+    old: Built,
+    new: Built,
+    files: Files0,
+    knows_old: bool,
+}
+
+impl Sender {
+    fn new(old: &Files0, new: &Files0) -> Self {
+        let mut pages = Pages::new();
+        let (old, built) = (tree(old, "", &mut pages), tree(new, "", &mut pages));
+        Self { pages, old, new: built, files: new.clone(), knows_old: true }
+    }
+}
+
+impl Source for Sender {
+    fn modules(&self) -> Vec<Module> {
+        vec![Module { name: "m".into(), title: String::new(), root: vec![].into(), head: None }]
+    }
+    fn state(&self, _: &Poll) -> Result<State, u16> {
+        Err(refusal::NO_SNAPSHOT)
+    }
+    fn tree(&self, module: &str, head: &HeadId) -> Result<Option<Built>, u16> {
+        if module != "m" {
+            return Err(refusal::NO_MODULE);
+        }
+        Ok([self.new, self.old].into_iter().find(|b| head_id(b) == *head && (self.knows_old || *b == self.new)))
+    }
+    fn pages(&self) -> &dyn PageSource {
+        &self.pages
+    }
+    fn open(&self, _: &str, path: &TreePath, _: &Entry) -> Option<Box<dyn ReadAt>> {
+        Some(Box::new(Bytes(self.files.get(&path.to_string())?.clone())))
+    }
+    fn similar(&self, _: &str, base: DirId, wanted: &[ChunkId]) -> Option<TreePath> {
+        let mut best = (0, None);
+        for change in changes(&self.pages, None, Some(base)) {
+            let change = change.unwrap();
+            let Some(Body::File { id, .. }) = change.new.map(|e| e.body) else { continue };
+            let Some(list) = chunks(&self.pages, id).unwrap() else { continue };
+            let shared = list.filter(|c| wanted.contains(&c.as_ref().unwrap().id)).count();
+            if shared > best.0 {
+                best = (shared, Some(change.path));
+            }
+        }
+        best.1
+    }
+}
+
+/// Runs an answer to its end: sends `messages`, then ends the direction, and gives what came.
+fn ask(sender: &Sender, request: Message, messages: Vec<Message>) -> Vec<Message> {
+    let mut answer = Answer::start(sender, &request);
+    let mut queue: std::collections::VecDeque<_> = messages.into();
+    let mut got = Vec::new();
+    loop {
+        match answer.next_output() {
+            Output::Message(m) => got.push(m),
+            Output::Wait => answer.handle(queue.pop_front().as_ref()),
+            Output::Done => return got,
+        }
+    }
+}
+
+struct Receiver {
+    old: Files0,
+    pages: Pages,
+    landed: Rc<RefCell<HashMap<TreePath, Vec<u8>>>>,
+}
+
+struct MemoryLanding(TreePath, Vec<u8>, Rc<RefCell<HashMap<TreePath, Vec<u8>>>>);
+
+impl Landing for MemoryLanding {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.1.extend_from_slice(bytes);
+        Ok(())
+    }
+    fn finish(self: Box<Self>) -> std::io::Result<()> {
+        self.2.borrow_mut().insert(self.0, self.1);
+        Ok(())
+    }
+    fn discard(self: Box<Self>) {}
+}
+
+struct OldChunks(Vec<Vec<u8>>);
+
+impl Have for OldChunks {
+    fn chunk(&mut self, index: u64) -> Option<Vec<u8>> {
+        self.0.get(usize::try_from(index).ok()?).cloned()
+    }
+}
+
+fn pieces(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut at = 0;
+    cut(bytes, Class::Fine)
+        .iter()
+        .map(|c| {
+            at += c.len as usize;
+            bytes[at - c.len as usize..at].to_vec()
+        })
+        .collect()
+}
+
+impl Shelf for Receiver {
+    fn begin(&mut self, wanted: &Wanted) -> std::io::Result<Box<dyn Landing>> {
+        Ok(Box::new(MemoryLanding(wanted.path.clone(), vec![], self.landed.clone())))
+    }
+    fn basis(&mut self, path: &TreePath) -> Option<Box<dyn Have>> {
+        Some(Box::new(OldChunks(pieces(self.old.get(&path.to_string())?))))
+    }
+    fn own(&mut self, wanted: &Wanted) -> Option<Box<dyn Have>> {
+        // The list of the wanted file, filled from the old version where a chunk is there.
+        let old = pieces(self.old.get(&wanted.path.to_string())?);
+        let list: Vec<_> = chunks(&self.pages, wanted.id).unwrap()?.map(Result::unwrap).collect();
+        let find = |id: ChunkId| old.iter().find(|p| ChunkId::of(p) == id).cloned().unwrap_or_default();
+        Some(Box::new(OldChunks(list.iter().map(|c| find(c.id)).collect())))
+    }
+    fn pages(&mut self) -> &mut dyn PageSink {
+        &mut self.pages
+    }
+}
+
+fn receiver(old: &Files0) -> Receiver {
+    let mut pages = Pages::new();
+    tree(old, "", &mut pages);
+    Receiver { old: old.clone(), pages, landed: Rc::default() }
+}
+
+/// Gets the new tree's pages in the given way.
+fn fetch_tree(sender: &Sender, receiver: &mut Receiver, how: u8) -> Built {
+    let at = AtHead { module: "m".into(), head: head_id(&sender.new) };
+    if how == 2 {
+        let mut descent = Descent::new(sender.new.id);
+        let mut answer = Answer::start(sender, &Message::new(tag::DESCEND, &at));
+        loop {
+            match answer.next_output() {
+                Output::Message(m) => {
+                    assert_eq!(m.tag, tag::PAGES);
+                    descent.pages(&m.body, &mut receiver.pages).unwrap();
+                }
+                Output::Wait => match descent.next_round(&receiver.pages).unwrap() {
+                    Some(want) => answer.handle(want.as_ref()),
+                    None => panic!("the sender waits before the round is over"),
+                },
+                Output::Done => return sender.new,
+            }
+        }
+    }
+    let base = (how == 1).then_some(sender.old);
+    let request = Tree { module: "m".into(), head: at.head, base: base.as_ref().map(head_id) };
+    let mut reader = ChangeReader::new(base);
+    for message in ask(sender, Message::new(tag::TREE, &request), vec![]) {
+        assert_eq!(message.tag, tag::CHANGES);
+        reader.apply(&message.body, &mut receiver.pages).unwrap();
+    }
+    reader.finish(&mut receiver.pages).unwrap()
+}
+
+fn changed_files(sender: &Sender) -> Vec<(TreePath, Entry)> {
+    changes(&sender.pages, Some(sender.old.id), Some(sender.new.id))
+        .map(Result::unwrap)
+        .filter_map(|c| c.new.filter(|e| matches!(e.body, Body::File { .. })).map(|e| (c.path, e)))
+        .collect()
+}
+
+fn wanted(path: &TreePath, entry: &Entry, way: u8) -> Wanted {
+    let Body::File { size, class, id } = entry.body else { unreachable!() };
+    Wanted { path: path.clone(), id, size, class, way }
+}
+
+/// Bytes of BATCH bodies, and the outcomes.
+fn fetch_content(sender: &Sender, receiver: &mut Receiver, way: u8) -> (usize, Result<Vec<Outcome>, FetchError>) {
+    let changed = changed_files(sender);
+    let request = Content { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old)) };
+    let mut items = Vec::new();
+    let mut fetch = Fetch::default();
+    for (path, entry) in &changed {
+        let mut bitmap = Vec::new();
+        if way == way::WANTED {
+            let listed = list_of(sender, path, entry);
+            if let Some(list) = &listed
+                && list.len() > 1
+            {
+                let mut builder = ListBuilder::default();
+                list.iter().for_each(|c| builder.push(*c, &mut receiver.pages).unwrap());
+                builder.finish(&mut receiver.pages).unwrap();
+            }
+            let old: Vec<ChunkId> = receiver
+                .old
+                .get(&path.to_string())
+                .map_or_else(Vec::new, |b| cut(b, Class::Fine).iter().map(|c| c.id).collect());
+            let list = listed.unwrap_or_default();
+            bitmap = vec![0; list.len().div_ceil(8)];
+            for (i, c) in list.iter().enumerate() {
+                if list.len() < 2 || !old.contains(&c.id) {
+                    bitmap[i / 8] |= 0x80 >> (i % 8);
+                }
+            }
+        }
+        fetch.expect(wanted(path, entry, way));
+        items.push(FileItem { path: path.clone(), way, wanted: bitmap });
+    }
+    let messages = ask(sender, Message::new(tag::CONTENT, &request), vec![Message::new(tag::FILES, &Files(items))]);
+    let (mut outcomes, mut size) = (Vec::new(), 0);
+    for message in messages {
+        size += message.body.len();
+        let got = match message.tag {
+            tag::LEAVES => fetch.leaves(&message.body).map(|()| vec![]),
+            tag::BATCH => fetch.batch(&message.body, receiver),
+            other => panic!("message {other}"),
+        };
+        match got {
+            Ok(more) => outcomes.extend(more),
+            Err(e) => return (size, Err(e)),
+        }
+    }
+    assert_eq!(fetch.outstanding(), 0);
+    (size, Ok(outcomes))
+}
+
+fn list_of(sender: &Sender, path: &TreePath, entry: &Entry) -> Option<Vec<Chunk>> {
+    let at = AtHead { module: "m".into(), head: head_id(&sender.new) };
+    let paths = Message::new(tag::PATHS, &Paths(vec![path.clone()]));
+    let mut reader = ListReader::default();
+    let w = wanted(path, entry, way::WANTED);
+    ask(sender, Message::new(tag::LISTS, &at), vec![paths])
+        .iter()
+        .find_map(|m| reader.chunks(&m.body, w.id, w.size, w.class).unwrap())
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    // Half of the range, so that it shrinks a little.
+    bytes.iter_mut().for_each(|b| *b &= 0x3f);
+    bytes
+}
+
+fn file_tree() -> impl Strategy<Value = Files0> {
+    let path = prop_oneof!["[a-c]", "d/[a-c]", "d/e/[a-b]", "f/[a-c]"];
+    proptest::collection::btree_map(
+        path,
+        (0u64..4, prop_oneof![Just(0usize), 1usize..3_000, 20_000usize..90_000]),
+        0..8,
+    )
+    .prop_map(|m| m.into_iter().map(|(p, (seed, len))| (p, noise(seed, len))).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn every_way_gives_the_same_tree_and_files(old in file_tree(), new in file_tree(), edit in any::<u16>()) {
+        let mut new = new;
+        if let Some((path, bytes)) = old.iter().next() {
+            let mut bytes = bytes.clone();
+            let at = usize::from(edit) % (bytes.len() + 1);
+            bytes.splice(at..at, *b"an insertion");
+            new.insert(path.clone(), bytes);
+        }
+        let sender = Sender::new(&old, &new);
+        for how in 0..3 {
+            let mut receiver = receiver(&old);
+            prop_assert_eq!(fetch_tree(&sender, &mut receiver, how), sender.new);
+            let (_, outcomes) = fetch_content(&sender, &mut receiver, how);
+            prop_assert!(outcomes.unwrap().iter().all(|o| matches!(o, Outcome::Done(_))));
+            let landed = receiver.landed.borrow();
+            for (path, entry) in changed_files(&sender) {
+                prop_assert_eq!(&landed[&path], &new[&path.to_string()], "{} by way {}", path, how);
+                prop_assert!(look_up(&receiver.pages, sender.new.id, &path).unwrap() == Some(entry));
+            }
+        }
+    }
+}
+
+fn one(bytes: Vec<u8>) -> Files0 {
+    Files0::from([("f".into(), bytes)])
+}
+
+/// A file of several list pages and the same with one small insertion.
+fn edited_pair() -> (Files0, Files0) {
+    let old = noise(9, 3_000_000);
+    let mut new = old.clone();
+    new.splice(1_500_000..1_500_000, *b"x");
+    (one(old), one(new))
+}
+
+#[test]
+fn known_and_unknown_base_move_only_what_is_around_an_edit() {
+    let (old, new) = edited_pair();
+    let sender = Sender::new(&old, &new);
+    for way in [way::BASE, way::WANTED] {
+        let mut receiver = receiver(&old);
+        let (size, outcomes) = fetch_content(&sender, &mut receiver, way);
+        assert!(matches!(outcomes.unwrap()[..], [Outcome::Done(_)]));
+        assert!(size < 60_000, "{size} bytes by way {way}");
+    }
+    let (size, _) = fetch_content(&sender, &mut receiver(&old), way::ALL);
+    assert!(size > 1_000_000);
+}
+
+#[test]
+fn a_similar_file_elsewhere_is_a_basis() {
+    let (old, new) = edited_pair();
+    let new = Files0::from([("other".into(), new["f"].clone())]);
+    let sender = Sender::new(&old, &new);
+    let (size, outcomes) = fetch_content(&sender, &mut receiver(&old), way::BASE);
+    assert!(matches!(outcomes.unwrap()[..], [Outcome::Done(_)]));
+    assert!(size < 60_000, "{size}");
+}
+
+#[test]
+fn a_basis_that_changed_leads_to_a_retry_and_never_to_wrong_bytes() {
+    let (old, new) = edited_pair();
+    let sender = Sender::new(&old, &new);
+    let mut other = old.clone();
+    other.get_mut("f").unwrap()[..2_000_000].fill(7);
+    for way in [way::BASE, way::WANTED] {
+        let mut receiver = receiver(&old);
+        receiver.old = other.clone();
+        let (_, outcomes) = fetch_content(&sender, &mut receiver, way);
+        if way == way::BASE {
+            assert!(matches!(outcomes.unwrap()[..], [Outcome::Retry(_)]));
+            assert!(receiver.landed.borrow().is_empty());
+        } else {
+            assert!(matches!(outcomes.unwrap()[..], [Outcome::Done(_)]));
+        }
+    }
+}
+
+#[test]
+fn a_file_that_changed_at_the_sender_is_gone_and_not_sent() {
+    let (old, new) = edited_pair();
+    let mut sender = Sender::new(&Files0::new(), &new);
+    sender.files = old;
+    let (_, outcomes) = fetch_content(&sender, &mut receiver(&Files0::new()), way::ALL);
+    assert!(matches!(outcomes.unwrap()[..], [Outcome::Gone(_)]));
+}
+
+#[test]
+fn wrong_literals_are_a_lie_seen_at_once() {
+    let new = one(noise(3, 2_000_000));
+    let sender = Sender::new(&Files0::new(), &new);
+    let (path, entry) = changed_files(&sender).remove(0);
+    let items = Files(vec![FileItem { path: path.clone(), way: way::ALL, wanted: vec![] }]);
+    let request = Content { module: "m".into(), head: head_id(&sender.new), base: None };
+    let messages = ask(&sender, Message::new(tag::CONTENT, &request), vec![Message::new(tag::FILES, &items)]);
+    let mut receiver = receiver(&Files0::new());
+    let mut fetch = Fetch::default();
+    fetch.expect(wanted(&path, &entry, way::ALL));
+    let mut refused = false;
+    for mut message in messages {
+        if message.tag == tag::LEAVES {
+            fetch.leaves(&message.body).unwrap();
+            continue;
+        }
+        // The same steps with other bytes, unpacked.
+        let batch = Batch::decode(&message.body).unwrap();
+        let mut literals = batch.literals(&[]).unwrap();
+        literals[700_000] ^= 1;
+        let mut writer = super::batch::BatchWriter::default();
+        let mut rest = &literals[..];
+        for step in &batch.steps {
+            if let super::batch::Step::Literal { lengths, .. } = step {
+                for l in lengths {
+                    writer.literal(&rest[..*l as usize]);
+                    rest = &rest[*l as usize..];
+                }
+            }
+        }
+        writer.end();
+        message = writer.take();
+        refused |= fetch.batch(&message.body, &mut receiver).is_err();
+        break;
+    }
+    assert!(refused && receiver.landed.borrow().is_empty());
+}
+
+#[test]
+fn requests_outside_the_module_are_refused() {
+    let sender = Sender::new(&Files0::new(), &one(vec![1; 10]));
+    let refused = |request: Message, more: Vec<Message>| {
+        let got = ask(&sender, request, more);
+        assert_eq!(got.last().map(|m| m.tag), Some(tag::REFUSED));
+    };
+    let unknown = HeadId::of(b"no such head");
+    let content = |module: &str, head| Content { module: module.into(), head, base: None };
+    refused(Message::new(tag::CONTENT, &content("m", unknown)), vec![]);
+    refused(Message::new(tag::CONTENT, &content("other", head_id(&sender.new))), vec![]);
+    let files = |path: &str| {
+        Message::new(
+            tag::FILES,
+            &Files(vec![FileItem { path: TreePath::new(path.as_bytes()).unwrap(), way: 0, wanted: vec![] }]),
+        )
+    };
+    refused(Message::new(tag::CONTENT, &content("m", head_id(&sender.new))), vec![files("no-such-file")]);
+    refused(Message { tag: 77, body: vec![] }, vec![]);
+    refused(Message { tag: tag::TREE, body: vec![0xc0] }, vec![]);
+    let at = AtHead { module: "m".into(), head: head_id(&sender.new) };
+    refused(Message::new(tag::DESCEND, &at), vec![Message { tag: tag::WANT, body: vec![0xff; 9] }]);
+}
+
+#[test]
+fn an_unknown_base_is_said_to_be_unknown() {
+    let mut sender = Sender::new(&one(vec![2; 10]), &one(vec![1; 10]));
+    sender.knows_old = false;
+    let request = Tree { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old)) };
+    let got = ask(&sender, Message::new(tag::TREE, &request), vec![]);
+    assert_eq!(got.iter().map(|m| m.tag).collect::<Vec<_>>(), [tag::BASE_UNKNOWN]);
+}
+
+#[test]
+fn a_moved_directory_costs_one_record() {
+    let files =
+        |prefix: &str| (0..2_000).map(|i| (format!("{prefix}/sub/file-{i}"), vec![i as u8; 20])).collect::<Files0>();
+    let sender = Sender::new(&files("old"), &files("new"));
+    let mut receiver = receiver(&files("old"));
+    let request = Tree { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old)) };
+    let got = ask(&sender, Message::new(tag::TREE, &request), vec![]);
+    let size: usize = got.iter().map(|m| m.body.len()).sum();
+    assert!(size < 200, "{size} bytes");
+    let mut reader = ChangeReader::new(Some(sender.old));
+    got.iter().for_each(|m| reader.apply(&m.body, &mut receiver.pages).unwrap());
+    assert_eq!(reader.finish(&mut receiver.pages).unwrap(), sender.new);
+}
