@@ -8,6 +8,7 @@ use super::{Batch, IndexError, ModuleNumber, View, sql_error};
 use crate::disk::dir::StatKey;
 use crate::tree::chunker::Class;
 use crate::tree::hash::{FileId, ID_LEN};
+use crate::tree::limits::NAME_MAX;
 use crate::tree::name::{Name, TreePath};
 
 /// What is known of a file that was read.
@@ -27,12 +28,25 @@ pub struct FileRow {
 /// Bytes of an id that stand in `rest`.
 const REST_LEN: usize = ID_LEN - 8;
 
+/// Follows every name in byte order.
+const BEYOND_NAMES: [u8; NAME_MAX + 1] = [0xff; NAME_MAX + 1];
+
 /// The columns that [`row_at`] reads, in its order.
 macro_rules! columns {
     () => {
         "f.device, f.inode, f.size, f.mtime, f.ctime, f.settled, f.class, f.key, f.rest, f.sum"
     };
 }
+
+/// With an upper bound in any case: at an "or" SQLite walks on to the end of the directory.
+pub(super) const FILES_IN: &str = concat!(
+    "SELECT f.name, ",
+    columns!(),
+    " FROM file f WHERE f.place = ?1 AND f.name >= ?2 AND f.name < ?3 ORDER BY f.name"
+);
+/// As two searches: at an "or" SQLite walks through all of the module.
+pub(super) const PLACES_WITHIN: &str = "SELECT n FROM place WHERE module = ?1 AND path = ?2 UNION ALL \
+                                        SELECT n FROM place WHERE module = ?1 AND path > ?3 AND path < ?4";
 
 impl FileRow {
     /// What [`View::similar`] and [`View::files_of_key`] know a file's content by: the start of its id.
@@ -113,13 +127,8 @@ impl View {
         first: Option<&[u8]>,
         end: Option<&[u8]>,
     ) -> Result<Vec<(Name, Option<FileRow>)>, IndexError> {
-        let sql = concat!(
-            "SELECT f.name, ",
-            columns!(),
-            " FROM file f WHERE f.place = ?1 AND f.name >= ?2 AND (?3 IS NULL OR f.name < ?3) ORDER BY f.name"
-        );
-        let values = (place.0, first.unwrap_or(&[]), end);
-        let rows = self.all(sql, values, |row| {
+        let values = (place.0, first.unwrap_or(&[]), end.unwrap_or(&BEYOND_NAMES));
+        let rows = self.all(FILES_IN, values, |row| {
             let name = Name::new(row.get_ref(0)?.as_blob()?).ok();
             Ok(name.zip(Some(row_at(row, 1)?)))
         })?;
@@ -233,8 +242,7 @@ impl View {
             return self.all("SELECT n FROM place WHERE module = ?1", [module.0], read);
         }
         let (first, end) = below(path);
-        let sql = "SELECT n FROM place WHERE module = ?1 AND (path = ?2 OR path > ?3 AND path < ?4)";
-        self.all(sql, (module.0, path.as_bytes(), first, end), read)
+        self.all(PLACES_WITHIN, (module.0, path.as_bytes(), first, end), read)
     }
 }
 

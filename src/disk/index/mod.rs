@@ -104,8 +104,10 @@ pub struct Index(Arc<Shared>);
 
 struct Shared {
     path: PathBuf,
-    writer: Mutex<Writer>,
+    /// Before the writer, so that it is dropped before it: the last connection that closes writes the log back into the
+    /// database, and a reader may not.
     idle: Mutex<Vec<View>>,
+    writer: Mutex<Writer>,
     gate: Mutex<Gate>,
     opened: Condvar,
 }

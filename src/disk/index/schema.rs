@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{IndexError, sql_error};
@@ -78,6 +79,8 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, IndexError> {
 
 fn set_up(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY)?;
+    // The planner may not look at bound values: it would compile a statement anew each time one of them changes.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // Negative: KiB, not pages.
     connection.pragma_update(None, "cache_size", -cache_kib)?;

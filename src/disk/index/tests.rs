@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::files::FileRow;
+use super::files::{FILES_IN, FileRow, PLACES_WITHIN};
 use super::heads::{HeadState, Pin, StoredHead};
 use super::similar::Samples;
 use super::*;
@@ -120,6 +120,19 @@ fn files_are_found_by_path_inode_and_content() {
     let place = reader.place(m, &TreePath::top()).unwrap().unwrap();
     assert_eq!(reader.files_in(place, Some(b"z"), None).unwrap().len(), 1);
     assert_eq!(reader.files_in(place, None, Some(b"z")).unwrap().len(), 0);
+}
+
+#[test]
+fn parts_of_large_directories_and_modules_are_found_without_walking_through_the_rest() {
+    let (_dir, index) = new_index();
+    let reader = index.reader().unwrap();
+    for (sql, ranges) in [(FILES_IN, "name>? AND name<?"), (PLACES_WITHIN, "path>? AND path<?")] {
+        let mut plan = reader.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let values = rusqlite::params_from_iter(vec![0; plan.parameter_count()]);
+        let steps: Vec<String> = plan.query_map(values, |row| row.get(3)).unwrap().flatten().collect();
+        assert!(steps.iter().any(|step| step.contains(ranges)), "{steps:?}");
+        assert!(steps.iter().all(|step| !step.contains("SCAN")), "{steps:?}");
+    }
 }
 
 #[test]

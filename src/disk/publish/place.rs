@@ -22,6 +22,8 @@ pub(super) struct Hands<'p, 'a> {
     pub(super) plan: &'p Plan<'a>,
     pub(super) prepared: &'p Prepared,
     pub(super) places: Places<'p>,
+    /// Where content is moved from: walked beside the places it is moved to.
+    sources: Places<'p>,
     pub(super) stats: Switched,
     pub(super) witness: &'p mut dyn Witness,
     grace: Batch<'p>,
@@ -43,6 +45,7 @@ impl<'p, 'a> Hands<'p, 'a> {
             plan,
             prepared,
             places: Places::new(plan.target),
+            sources: Places::new(plan.target),
             stats: Switched::default(),
             witness,
             grace: Batch::new(&plan.stage.grace, plan.sequence),
@@ -66,10 +69,7 @@ impl<'p, 'a> Hands<'p, 'a> {
             };
             match put {
                 Ok(()) if free => return Ok(()),
-                Ok(()) => {
-                    self.places.forget();
-                    return self.keep(&stage.dir, staged, change);
-                }
+                Ok(()) => return self.keep(&stage.dir, staged, change),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && free => free = false,
                 Err(e) if e.kind() == io::ErrorKind::NotFound && !free => free = true,
                 // A directory that its owner may not write in cannot be moved.
@@ -85,8 +85,7 @@ impl<'p, 'a> Hands<'p, 'a> {
     /// [`put`](Self::put) where two names cannot be exchanged: a file replaces a file in one rename, after a second
     /// link has saved the old one; anything else is moved away first.
     fn put_over(&mut self, staged: &Name, change: &Change) -> Result<(), PublishError> {
-        let (path, stage) = (&change.path, self.plan.stage);
-        let plan = self.plan;
+        let (plan, path, stage) = (self.plan, &change.path, self.plan.stage);
         let failed = |e| plan.failed("publish", path, e);
         let (dir, name) = self.places.at(path).map_err(failed)?;
         let dir = dir.try_clone().map_err(failed)?;
@@ -110,8 +109,7 @@ impl<'p, 'a> Hands<'p, 'a> {
 
     /// Moves `name` of `from`, which stood at the change's path, where nothing is lost.
     pub(super) fn keep(&mut self, from: &Dir, name: &Name, change: &Change) -> Result<(), PublishError> {
-        let path = &change.path;
-        let plan = self.plan;
+        let (plan, path) = (self.plan, &change.path);
         let failed = |e| plan.failed("keep what stood at", path, e);
         let Some(look) = from.look(name).map_err(failed)? else { return Ok(()) };
         self.count(change, &look);
@@ -124,7 +122,9 @@ impl<'p, 'a> Hands<'p, 'a> {
             Removed::Adopted => self.adopted.take(from, name, path),
         };
         self.touched.adopted |= removed == Removed::Adopted;
-        self.places.forget();
+        if look.found == Found::Directory {
+            self.forget();
+        }
         self.witness.displaced(path, &kept.map_err(failed)?, removed);
         Ok(())
     }
@@ -152,30 +152,45 @@ impl<'p, 'a> Hands<'p, 'a> {
         let Body::File { id, .. } = &entry.body else { return Ok(false) };
         for (source, key) in (self.plan.holders)(id) {
             let promised = |look: &Look| look.found == Found::File && look.key == key && look.links == 1;
-            if !self.prepared.gives(&source) || !self.look(&source)?.as_ref().is_some_and(promised) {
+            if !self.prepared.gives(&source) {
+                continue;
+            }
+            let look = self.sources.at(&source).and_then(|(dir, name)| dir.look(&name));
+            // One that cannot be looked at is no source; there may be others.
+            if !look.is_ok_and(|look| look.as_ref().is_some_and(promised)) {
                 continue;
             }
             self.touch_parent(&source);
-            self.open_up_parent(&source)?;
-            let stage = &self.plan.stage.dir;
-            let plan = self.plan;
+            let (plan, stage) = (self.plan, &self.plan.stage.dir);
             let failed = |e| plan.failed("move the content of", path, e);
             self.plan.step("move", &source)?;
-            let (dir, name) = self.places.at(&source).map_err(failed)?;
-            dir.rename(&name, stage, staged, RenameFlags::empty()).map_err(failed)?;
-            let taken = stage.look(staged).map_err(failed)?;
-            if taken.is_none_or(|taken| !is_unmoved(&taken.key, &key)) {
-                return Err(failed(io::ErrorKind::ResourceBusy.into()));
-            }
-            if taken.is_some_and(|taken| taken.meta != entry.meta) {
-                self.plan.step("stage", path)?;
-                stage.set_meta(staged, &entry.meta, Found::File).map_err(failed)?;
-                self.touched.many = true;
-            }
+            self.move_to_stage(&source, staged).map_err(failed)?;
+            let taken = stage.look(staged).map_err(failed)?.filter(|taken| is_unmoved(&taken.key, &key));
+            let taken = taken.ok_or_else(|| failed(io::ErrorKind::ResourceBusy.into()))?;
+            self.plan.step("stage", path)?;
+            // Even when nothing differs: a local file may carry bits that no entry has.
+            stage.set_meta(staged, &entry.meta, Found::File).map_err(failed)?;
+            self.touched.many |= taken.meta != entry.meta;
             self.stats.moved_files += 1;
             return Ok(true);
         }
         Ok(false)
+    }
+
+    fn move_to_stage(&mut self, source: &TreePath, staged: &Name) -> io::Result<()> {
+        let stage = &self.plan.stage.dir;
+        let (dir, name) = self.sources.at(source)?;
+        match dir.rename(&name, stage, staged, RenameFlags::empty()) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                if let Some((parent, _)) = source.split_last() {
+                    let (above, parent) = self.places.at(&parent)?;
+                    above.look(&parent)?.map_or(Ok(()), |look| make_writable(above, &parent, &look))?;
+                }
+                let (dir, name) = self.sources.at(source)?;
+                dir.rename(&name, stage, staged, RenameFlags::empty())
+            }
+            moved => moved,
+        }
     }
 
     /// Looks at a path; `None` when it or a directory on the way is not there.
@@ -222,6 +237,12 @@ impl<'p, 'a> Hands<'p, 'a> {
             Some((parent, _)) if !parent.is_top() => self.open_up(&parent),
             _ => Ok(()),
         }
+    }
+
+    /// Forgets which directories are open: one has been moved.
+    pub(super) fn forget(&mut self) {
+        self.places.forget();
+        self.sources.forget();
     }
 
     pub(super) fn touch_parent(&mut self, path: &TreePath) {

@@ -31,7 +31,7 @@ pub fn switch(plan: &Plan<'_>, prepared: &Prepared, witness: &mut dyn Witness) -
         for turn in turns(plan, &prepared.moves) {
             phase(&mut hands, &turn?)?;
         }
-        hands.places.forget();
+        hands.forget();
     }
     metadata(&mut hands)?;
     hands.flush()?;
@@ -93,7 +93,7 @@ fn move_directory(hands: &mut Hands<'_, '_>, from: &TreePath, path: &TreePath) -
     let source = source.try_clone().map_err(failed)?;
     let (target, new) = hands.places.at(path).map_err(failed)?;
     rename_new(&source, &name, target, &new).map_err(failed)?;
-    hands.places.forget();
+    hands.forget();
     hands.stats.moved_directories += 1;
     Ok(())
 }

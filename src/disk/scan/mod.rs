@@ -43,7 +43,8 @@ pub struct ScanOptions<'a> {
     pub exclude: &'a Exclude,
     /// A tree from which files that cannot be read keep their entries.
     pub previous: Option<DirId>,
-    /// The class of files that the index has no row for; where it gives none, the content decides.
+    /// The class of files that the index does not know, or knows as too short to matter; where it gives none, the
+    /// content decides.
     pub classes: &'a (dyn Fn(&TreePath) -> Option<Class> + Sync),
     /// How often a file or directory that changes is read again.
     pub patience: Patience,

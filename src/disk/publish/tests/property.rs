@@ -170,3 +170,17 @@ fn deep_paths_are_published_and_removed() {
     assert_eq!((expired.batches, expired.kept_bytes), (1, 0));
     assert!(stage.grace.read_names().unwrap().is_empty());
 }
+
+#[test]
+fn more_files_than_are_flushed_one_by_one() {
+    let many = |from: usize| {
+        let file = |n: usize| (n.to_string().into_bytes(), file(&n.to_string()));
+        let dirs =
+            (0..10).map(|d| (format!("d{d}").into_bytes(), Node::Dir((d..d + 20).map(file).collect(), meta(0o755, 1))));
+        Node::Dir((from..from + 100).map(file).chain(dirs).collect(), meta(0o755, 2))
+    };
+    let place = Place::holding(&dir([]));
+    assert_eq!(place.check_becomes(&many(0)).created, 300);
+    let switched = place.check_becomes(&many(50));
+    assert_eq!((switched.moved_files, switched.created, switched.removed), (0, 50, 50));
+}
