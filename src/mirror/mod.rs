@@ -16,6 +16,7 @@ pub mod failure;
 pub mod gate;
 pub mod init;
 pub mod keys;
+mod ledger;
 mod line;
 pub mod listing;
 pub mod monitor;

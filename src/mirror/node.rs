@@ -11,6 +11,7 @@ use super::catalog::built_of;
 use super::clock::now_ms;
 use super::dial::chain;
 use super::failure::{Exit, Failure};
+use super::ledger::{Ledger, Watch};
 use super::line::Line;
 use super::monitor::{Monitor, Phase};
 use super::report::Synced;
@@ -19,14 +20,12 @@ use super::survey::{Survey, no_classes, skipped_line};
 use super::take_content::{Task, stage_failure, take_content};
 use super::take_tree::{Base, index_failure, page_failure, take_tree};
 use super::trust::{Belief, BeliefError, Known, believe};
-use crate::disk::dir::{Dir, StatKey};
+use crate::disk::dir::Dir;
 use crate::disk::exclude::Exclude;
 use crate::disk::grace::expire;
-use crate::disk::index::files::FileRow;
 use crate::disk::index::heads::HeadState;
-use crate::disk::index::similar::Samples;
-use crate::disk::index::{Batch, Index, ModuleNumber, Reader};
-use crate::disk::publish::{Changes, Plan, PublishError, Removed, Step, Switched, Witness, prepare, switch};
+use crate::disk::index::{Index, ModuleNumber, Reader};
+use crate::disk::publish::{Changes, Plan, PublishError, Removed, Switched, prepare, switch};
 use crate::disk::scan::Scan;
 use crate::disk::stage::{Left, Stage};
 use crate::disk::verify::file_id;
@@ -37,7 +36,6 @@ use crate::tree::diff::changes;
 use crate::tree::dir::{Built, look_up};
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{DirId, FileId, HeadId};
-use crate::tree::list::chunks;
 use crate::tree::name::TreePath;
 
 /// How long replaced and removed files are kept for readers of the snapshot before.
@@ -453,61 +451,6 @@ impl From<Failure> for Published {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
-}
-
-/// Stops a switch when the operator wants it to.
-struct Watch<'a>(&'a dyn Monitor);
-
-impl Step for Watch<'_> {
-    fn before(&self, _: &'static str, _: &TreePath) -> io::Result<()> {
-        if self.0.cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
-    }
-}
-
-/// Writes down what a switch has done. The rows are seen by others when all of it is over.
-struct Ledger<'b, 'i> {
-    batch: &'b mut Batch<'i>,
-    module: ModuleNumber,
-    now: i64,
-    aside: u64,
-    failed: Option<Failure>,
-}
-
-impl Witness for Ledger<'_, '_> {
-    fn published(&mut self, path: &TreePath, entry: &Entry, key: StatKey) {
-        let Body::File { class, id, .. } = entry.body else { return };
-        // A file whose mtime is of these very seconds may be written again without its mtime showing it.
-        let settled = key.mtime < self.now - SETTLED_AFTER;
-        let row = FileRow { stat: key, settled, class, id };
-        let put = self.batch.put_file(self.module, path, &row).and_then(|_| put_samples(self.batch, self.module, &id));
-        if let Err(error) = put {
-            self.failed.get_or_insert(index_failure(error));
-        }
-    }
-
-    fn displaced(&mut self, path: &TreePath, kept: &TreePath, removed: Removed) {
-        if removed == Removed::Adopted {
-            self.aside += 1;
-            tracing::info!(%path, %kept, "put aside");
-        }
-    }
-}
-
-/// Nanoseconds after which an mtime is old enough to be trusted.
-const SETTLED_AFTER: i64 = 2_000_000_000;
-
-/// Samples the chunks of a file that has a list.
-fn put_samples(batch: &mut Batch<'_>, module: ModuleNumber, id: &FileId) -> Result<(), crate::disk::index::IndexError> {
-    let mut samples = Samples::default();
-    match chunks(&*batch, *id)? {
-        None => return Ok(()),
-        Some(list) => {
-            for chunk in list {
-                samples.add(&chunk?.id);
-            }
-        }
-    }
-    batch.put_samples(module, id, &samples)
 }
 
 impl Session<'_> {
