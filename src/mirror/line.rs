@@ -13,7 +13,7 @@ use crate::protocol::message::Message;
 use crate::tree::address::Host;
 
 /// An open connection to a host about one module.
-pub struct Line {
+pub(super) struct Line {
     channel: Channel,
     runtime: tokio::runtime::Handle,
     /// The other end.
@@ -25,7 +25,7 @@ pub struct Line {
 }
 
 /// One request and its answer.
-pub struct Exchange<'l> {
+pub(super) struct Exchange<'l> {
     line: &'l Line,
     stream: Stream,
 }
@@ -38,7 +38,7 @@ impl Line {
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn open(
+    pub(super) fn open(
         runtime: &tokio::runtime::Handle,
         host: &Host,
         module: &str,
@@ -53,7 +53,7 @@ impl Line {
     ///
     /// # Errors
     /// [`Failure`] when the connection is lost.
-    pub fn ask(&self, request: Message) -> Result<Exchange<'_>, Failure> {
+    pub(super) fn ask(&self, request: Message) -> Result<Exchange<'_>, Failure> {
         let exchange = Exchange { line: self, stream: self.channel.open(Priority::Bulk) };
         exchange.send(request)?;
         Ok(exchange)
@@ -61,12 +61,12 @@ impl Line {
 
     /// Bytes that went out and came in so far, everything counted.
     #[must_use]
-    pub fn wire(&self) -> (u64, u64) {
+    pub(super) fn wire(&self) -> (u64, u64) {
         self.channel.wire()
     }
 
     /// Ends the connection in order.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         if !self.closed.swap(true, Ordering::Relaxed) {
             self.channel.close(crate::protocol::error::close::DONE);
             // The close is worth a moment, but nothing hangs on it.
@@ -77,7 +77,7 @@ impl Line {
 
     /// What to say when `message` does not belong where it came.
     #[must_use]
-    pub fn unexpected(&self, message: &Message) -> Failure {
+    pub(super) fn unexpected(&self, message: &Message) -> Failure {
         unexpected(&self.host, &self.module, message)
     }
 }
@@ -87,7 +87,7 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// [`Failure`] when the connection is lost.
-    pub fn send(&self, message: Message) -> Result<(), Failure> {
+    pub(super) fn send(&self, message: Message) -> Result<(), Failure> {
         self.line.runtime.block_on(self.stream.send(message.tag, message.body)).map_err(|e| lost(&self.line.host, &e))
     }
 
@@ -95,7 +95,7 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// [`Failure`] when the connection is lost.
-    pub fn finish(&self) -> Result<(), Failure> {
+    pub(super) fn finish(&self) -> Result<(), Failure> {
         self.stream.finish().map_err(|e| lost(&self.line.host, &e))
     }
 
@@ -103,7 +103,7 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// [`Failure`] when the connection is lost, the other end is silent too long, or the operator wants to stop.
-    pub fn receive(&self, monitor: &dyn Monitor) -> Result<Option<Message>, Failure> {
+    pub(super) fn receive(&self, monitor: &dyn Monitor) -> Result<Option<Message>, Failure> {
         let mut silent = Duration::ZERO;
         loop {
             if monitor.cancelled() {

@@ -19,7 +19,7 @@ use crate::tree::page::{PageError, PageSource};
 
 /// What this side has to begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Base {
+pub(super) enum Base {
     /// The tree of a head.
     Head(HeadId, Built),
     /// Some tree, which the sender does not know.
@@ -41,7 +41,7 @@ enum Came {
 ///
 /// # Errors
 /// [`Failure`].
-pub fn take_tree(
+pub(super) fn take_tree(
     index: &Index,
     line: &Line,
     head: HeadId,
@@ -185,7 +185,7 @@ fn descent_failure(line: &Line, error: DescentError) -> Failure {
 
 /// What to say when the index fails.
 #[must_use]
-pub fn index_failure(error: IndexError) -> Failure {
+pub(super) fn index_failure(error: IndexError) -> Failure {
     use super::failure::Exit;
     let text = super::dial::chain(&error);
     let (exit, fix) = match &error {
@@ -201,6 +201,6 @@ pub fn index_failure(error: IndexError) -> Failure {
 
 /// What to say when a page cannot be read.
 #[must_use]
-pub fn page_failure(error: PageError) -> Failure {
+pub(super) fn page_failure(error: PageError) -> Failure {
     index_failure(IndexError::from(error))
 }

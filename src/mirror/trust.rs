@@ -10,13 +10,10 @@ use crate::tree::signed::{Beat, Envelope, Head, RootFile, TrustError};
 
 /// Why a state is not believed.
 #[derive(Debug, thiserror::Error)]
-pub enum BeliefError {
+pub(super) enum BeliefError {
     /// A signature, a key, a sequence or a time is wrong.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// Nothing was pinned, and the first contact may not be believed.
-    #[error("the module is not pinned, and its key was not named")]
-    FirstUse,
     /// The pinned authority is another one.
     #[error("the key of the module is {found}, {known} was pinned")]
     Pinned {
@@ -35,7 +32,7 @@ pub enum BeliefError {
 
 /// What was believed.
 #[derive(Debug, Clone)]
-pub struct Belief {
+pub(super) struct Belief {
     /// Who speaks for the module.
     pub authority: Authority,
     /// The newest head.
@@ -51,7 +48,7 @@ pub struct Belief {
 
 /// What this side knows of a module before it asks.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub(super) struct Known {
     /// The pinned authority.
     pub authority: Option<Authority>,
     /// Root files by version.
@@ -65,7 +62,7 @@ impl Known {
     ///
     /// # Errors
     /// [`IndexError`].
-    pub fn load(index: &Index, module: ModuleNumber) -> Result<Self, IndexError> {
+    pub(super) fn load(index: &Index, module: ModuleNumber) -> Result<Self, IndexError> {
         let reader = index.reader()?;
         let authority = reader.pin(module)?.map(|pin| pin.authority);
         let (roots, head) = (reader.root_files(module, 1)?, reader.newest_head(module, HeadState::Accepted)?);
@@ -78,7 +75,7 @@ impl Known {
 ///
 /// # Errors
 /// [`BeliefError`]; nothing is recorded then.
-pub fn believe(
+pub(super) fn believe(
     index: &Index,
     module: ModuleNumber,
     name: &str,

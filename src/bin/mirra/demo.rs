@@ -13,10 +13,10 @@ use mirra::report::{Report, Synced};
 use mirra::{Exit, Failure, Stop};
 
 use crate::args::Demo;
-use crate::screen::Screen;
-use crate::words::{bytes, count};
 use crate::print::out;
+use crate::screen::Screen;
 use crate::signals;
+use crate::words::{bytes, count};
 use place::Place;
 
 /// The module, and the name of both trees.
@@ -92,10 +92,7 @@ impl Show<'_> {
         self.place.mirra(&ours, &["init", "--name", "root", "--no-web"])?;
         let root = self.place.daemon(&ours, "root")?;
 
-        out(&format!(
-            "{:<32}{:>9}{:>9}{:>11}{:>11}  {}\n",
-            "step", "publish", "sync", "received", "sent", "trees"
-        ))?;
+        out(&format!("{:<32}{:>9}{:>9}{:>11}{:>11}  {}\n", "step", "publish", "sync", "received", "sent", "trees"))?;
         self.begin(&format!("share {} (index)", bytes(made.bytes)))?;
         let begun = Instant::now();
         let tree_text = text(&tree)?;

@@ -104,9 +104,8 @@ impl Place {
     }
 
     fn spawn(&self, home: &Path, args: &[&str], output: &Path, talk: &Path) -> Result<Child, Failure> {
-        let file = |path: &Path| {
-            File::create(path).map_err(|e| Failure::local(format!("cannot make {}", path.display()), &e))
-        };
+        let file =
+            |path: &Path| File::create(path).map_err(|e| Failure::local(format!("cannot make {}", path.display()), &e));
         let mut command = Command::new(&self.program);
         command.arg("-C").arg(home).args(args).stdin(Stdio::null()).stdout(file(output)?).stderr(file(talk)?);
         // What the caller's shell sets for its own use must not change what is shown.

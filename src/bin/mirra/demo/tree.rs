@@ -49,7 +49,8 @@ impl Made {
 
 /// Makes a tree with one file of `large` bytes at `to`, the same each time.
 pub(super) fn make(to: &Path, large: u64, stop: &Stop) -> Result<Made, Failure> {
-    let mut made = Made { moved: Some("section-03".into()), deleted: Some("section-05/part-2".into()), ..Made::default() };
+    let mut made =
+        Made { moved: Some("section-03".into()), deleted: Some("section-05/part-2".into()), ..Made::default() };
     let failed = |e: io::Error| Failure::local(format!("cannot make {}", to.display()), &e);
     for outer in 0..OUTER {
         made.directories += 1;
@@ -65,7 +66,11 @@ pub(super) fn make(to: &Path, large: u64, stop: &Stop) -> Result<Made, Failure> 
                 let packed = number.is_multiple_of(PACKED_EACH);
                 // Many small files and a few of some hundred KiB, as in most trees.
                 let size = 500 + number * number % 9_001 + if number % 97 == 1 { 300_000 } else { 0 };
-                let path = at.join(format!("{}-{file:02}.{}", WORDS[(number % 32) as usize], if packed { "gz" } else { "txt" }));
+                let path = at.join(format!(
+                    "{}-{file:02}.{}",
+                    WORDS[(number % 32) as usize],
+                    if packed { "gz" } else { "txt" }
+                ));
                 write(&to.join(&path), number, size, packed, stop).map_err(failed)?;
                 made.count(&path, size);
             }
@@ -150,7 +155,8 @@ pub(super) fn copy(from: &Path, place: &Path, to: &Path, stop: &Stop) -> Result<
                 fs::copy(entry.path(), &target).map_err(failed)?;
                 let file = File::options().read(true).open(&target).map_err(failed)?;
                 // The steps edit what they find, also where its owner may not.
-                file.set_permissions(Permissions::from_mode(meta.permissions().mode() & 0o777 | 0o600)).map_err(failed)?;
+                file.set_permissions(Permissions::from_mode(meta.permissions().mode() & 0o777 | 0o600))
+                    .map_err(failed)?;
                 let time = meta.modified().map_err(failed)?;
                 file.set_times(FileTimes::new().set_modified(time)).map_err(failed)?;
                 made.count(&path, meta.len());
@@ -252,9 +258,9 @@ fn renamed(moved: &Path) -> PathBuf {
 
 /// What text is made of: half a bit less than letters have.
 const WORDS: [&str; 32] = [
-    "mirror", "tree", "page", "chunk", "head", "root", "node", "peer", "entry", "snapshot", "signed", "state", "change",
-    "whole", "again", "first", "second", "under", "between", "without", "release", "package", "archive", "index",
-    "source", "build", "north", "river", "stone", "paper", "light", "a",
+    "mirror", "tree", "page", "chunk", "head", "root", "node", "peer", "entry", "snapshot", "signed", "state",
+    "change", "whole", "again", "first", "second", "under", "between", "without", "release", "package", "archive",
+    "index", "source", "build", "north", "river", "stone", "paper", "light", "a",
 ];
 
 #[cfg(test)]
@@ -295,7 +301,10 @@ mod tests {
         assert!(made.deleted.is_none() && !b.join("d/.mirra").exists());
         assert_eq!(fs::read(b.join("d/f")).unwrap(), b"text");
         assert_eq!(fs::read_link(b.join("d/l")).unwrap(), Path::new("f"));
-        assert_eq!(fs::metadata(a.join("d")).unwrap().modified().unwrap(), fs::metadata(b.join("d")).unwrap().modified().unwrap());
+        assert_eq!(
+            fs::metadata(a.join("d")).unwrap().modified().unwrap(),
+            fs::metadata(b.join("d")).unwrap().modified().unwrap()
+        );
         for change in Change::ALL {
             assert_eq!(change.apply(&b, &made).unwrap().is_some(), !matches!(change, Change::Delete), "{change:?}");
         }
