@@ -26,8 +26,11 @@ use mirra::tree::signed::{Beat, Certificate, Envelope, Head, Payload, RootFile};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// A property of any bytes; it panics where it does not hold.
+type Property = fn(&[u8]);
+
 /// Every target by name.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub(crate) const TARGETS: [(&str, Property); 6] = [
     ("message", message),
     ("page", page),
     ("handshake", handshake),
@@ -37,7 +40,7 @@ pub const TARGETS: [(&str, fn(&[u8])); 6] = [
 ];
 
 /// A message body is refused, or is a value that encodes and decodes to itself. The first byte is the tag.
-pub fn message(data: &[u8]) {
+pub(crate) fn message(data: &[u8]) {
     let Some((kind, body)) = data.split_first() else { return };
     match *kind {
         tag::LIST => same::<message::List>(body),
@@ -130,7 +133,7 @@ fn changes(body: &[u8]) {
 }
 
 /// A page is refused, or is in its one form. The first byte chooses the kind.
-pub fn page(data: &[u8]) {
+pub(crate) fn page(data: &[u8]) {
     match data.split_first() {
         Some((kind, bytes)) if kind.is_multiple_of(2) => page_of::<DirKind>(bytes),
         Some((_, bytes)) => page_of::<ListKind>(bytes),
@@ -155,7 +158,7 @@ const EPHEMERALS: [[u8; 32]; 2] = [[2; 32], [4; 32]];
 
 /// Another implementation accepts the same handshake messages, but for points of low order, which we refuse. The first
 /// byte chooses the role, and whether the bytes are the message or a change to an honest one.
-pub fn handshake(data: &[u8]) {
+pub(crate) fn handshake(data: &[u8]) {
     let Some((mode, bytes)) = data.split_first() else { return };
     if let Some(preface) = bytes.first_chunk::<PREFACE_LEN>() {
         assert_eq!(check_preface(preface).is_ok(), *preface == PREFACE);
@@ -275,7 +278,7 @@ fn transports() -> (Transport, Transport) {
 
 /// Nothing that comes after the handshake ends in a panic, and a connection that has failed stays failed. The first byte
 /// chooses between bytes as they come and sealed records that the others describe.
-pub fn record(data: &[u8]) {
+pub(crate) fn record(data: &[u8]) {
     let Some((mode, bytes)) = data.split_first() else { return };
     let (peer, own) = transports();
     let mut sealer = peer.sealer;
@@ -365,7 +368,7 @@ fn hear(connection: &mut Connection, now_ms: u64, input: &mut [u8]) {
 
 /// Chunks cover the data, keep their bounds, and do not depend on how far ahead the reader sees. The first bytes choose
 /// class and size, the others are repeated with changes, since a chunk is longer than most inputs.
-pub fn chunker(data: &[u8]) {
+pub(crate) fn chunker(data: &[u8]) {
     let [mode, size, pattern @ ..] = data else { return };
     if pattern.is_empty() {
         return;
@@ -393,7 +396,7 @@ pub fn chunker(data: &[u8]) {
 }
 
 /// A sender answers any sequence of messages with messages within their bounds, and comes to an end.
-pub fn session(data: &[u8]) {
+pub(crate) fn session(data: &[u8]) {
     /// Far more messages than the small library has to send for one message of the receiver.
     const OUTPUTS_MAX: usize = 20_000;
     let library = Library::new();
@@ -431,19 +434,19 @@ fn messages(mut data: &[u8]) -> Vec<Message> {
 }
 
 /// A small module `m` with two heads, whose ids are easy to guess.
-pub struct Library {
+struct Library {
     /// The pages of both trees.
-    pub pages: Pages,
+    pages: Pages,
     /// The tree of head 1.
-    pub old: Built,
+    old: Built,
     /// The tree of head 2.
-    pub new: Built,
+    new: Built,
     files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Library {
     /// Makes it anew: it is small.
-    pub fn new() -> Self {
+    fn new() -> Self {
         let mut pages = Pages::new();
         let text = b"some text that shrinks. ".repeat(20);
         let large: Vec<u8> = (0..90_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();

@@ -110,7 +110,7 @@ impl Root<'_> {
         // What was moved is gone from one place and new at another.
         let lost = gone.min(had.saturating_sub(scan.top.entries));
         let emptied = had > 0 && scan.top.entries == 0;
-        if !emptied && !(lost > SHRINK_ENTRIES && lost.saturating_mul(100) > had.saturating_mul(SHRINK_PERCENT)) {
+        if !(emptied || lost > SHRINK_ENTRIES && lost.saturating_mul(100) > had.saturating_mul(SHRINK_PERCENT)) {
             return Ok(());
         }
         let what = format!("{name} was not published: {lost} of its {had} entries are gone");

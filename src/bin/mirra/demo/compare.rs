@@ -75,7 +75,8 @@ fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
     let (mut a, mut b) = (File::open(a)?, File::open(b)?);
     let (mut left, mut right) = (Vec::with_capacity(PIECE), Vec::with_capacity(PIECE));
     loop {
-        (left.clear(), right.clear());
+        left.clear();
+        right.clear();
         a.by_ref().take(PIECE as u64).read_to_end(&mut left)?;
         b.by_ref().take(PIECE as u64).read_to_end(&mut right)?;
         if left != right {
