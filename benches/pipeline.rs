@@ -93,7 +93,9 @@ fn messages(c: &mut Criterion) {
     writer.end();
     let batch = writer.take();
     group(c, "messages", text.len()).bench_function("batch", |b| {
-        b.iter(|| Batch::decode(black_box(&batch.body)).and_then(|batch| batch.literals(&[])).expect("an honest batch"));
+        b.iter(|| {
+            Batch::decode(black_box(&batch.body)).and_then(|batch| batch.literals(&[])).expect("an honest batch")
+        });
     });
 }
 
@@ -101,7 +103,9 @@ fn pages(c: &mut Criterion) {
     fn decode<K: Kind>(c: &mut Criterion, name: &str, pages: &Pages) {
         let size = pages.values().map(Vec::len).sum();
         group(c, "pages", size).bench_function(name, |b| {
-            b.iter(|| pages.values().for_each(|page| drop(Page::<K>::decode(page, Trust::Peer).expect("honest pages"))));
+            b.iter(|| {
+                pages.values().for_each(|page| drop(Page::<K>::decode(page, Trust::Peer).expect("honest pages")))
+            });
         });
     }
     let mut directories = Pages::new();

@@ -7,3 +7,4 @@ mod control;
 mod corpus;
 mod demo;
 mod home;
+mod readme;

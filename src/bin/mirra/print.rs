@@ -78,7 +78,7 @@ fn synced(one: &Synced) -> Text {
     let _ = writeln!(result, "; received {}, sent {}, {time}", bytes(one.received), bytes(one.sent));
     let mut advice = skipped(&one.skipped);
     if one.put_aside > 0 {
-        let _ = writeln!(advice, "{} that the module does not hold were put aside", entries(one.put_aside));
+        let _ = writeln!(advice, "Put aside, because the module does not hold it: {}", entries(one.put_aside));
     }
     if one.first_contact {
         let _ = writeln!(
