@@ -1,8 +1,12 @@
 //! Tests from outside: the program as a person calls it, the library as the program does.
+#![allow(clippy::disallowed_methods, reason = "tests make and read the trees that they judge by")]
 
 mod channel;
 mod cli;
 mod control;
+mod corpus;
+mod demo;
 mod home;
 mod tidy;
 mod vectors;
+mod readme;

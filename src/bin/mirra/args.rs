@@ -61,6 +61,8 @@ pub(crate) enum Word {
     Status(Status),
     /// Show the public keys of this home
     Key(Key),
+    /// Show what it does: a root and a node in a temporary place
+    Demo(Demo),
 }
 
 const INIT_EXAMPLES: &str = "\
@@ -229,4 +231,20 @@ pub(crate) struct Key {
 pub(crate) enum KeyWord {
     /// Print the key of the modules, and the identity of this mirra
     Show,
+}
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  mirra demo                  with a tree made for it, of some 200 MB
+  mirra demo src --once       with a copy of src, and without waiting at the end";
+
+#[derive(Debug, Args)]
+#[command(after_help = DEMO_EXAMPLES)]
+pub(crate) struct Demo {
+    /// Work on a copy of this directory [default: a tree made for it]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// End when all steps are done, instead of waiting for Enter
+    #[arg(long)]
+    pub(crate) once: bool,
 }

@@ -2,12 +2,13 @@
 
 mod args;
 mod ask;
+mod demo;
 mod print;
 mod screen;
 mod signals;
 mod words;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -75,11 +76,12 @@ fn carry_out(line: Line, screen: &Screen) -> Result<Exit, Failure> {
         }
         Some(Word::Sync(args)) => sync(&home, args, screen),
         Some(Word::Ls(args)) => ls(args, screen),
+        Some(Word::Demo(args)) => demo::demo(&args, screen),
         Some(Word::Status(args)) => perform(&home, &Command::Status, command::TIMEOUT, args.json, screen),
         Some(Word::Key(args)) => match args.word {
             KeyWord::Show => {
                 let keys = mirra::show_keys(&home)?;
-                print(&format!("modules   {}\nidentity  {}\n", keys.authority_text(), keys.identity))
+                print::out(&format!("modules   {}\nidentity  {}\n", keys.authority_text(), keys.identity))
             }
         },
     }
@@ -237,7 +239,7 @@ fn finish(
         }
         Ok(report) => {
             let text = print::text(&report, SystemTime::now());
-            print(&text.result)?;
+            print::out(&text.result)?;
             if !text.advice.is_empty() {
                 screen.say(&text.advice);
             }
@@ -261,15 +263,7 @@ fn print_json(value: &impl serde::Serialize) -> Result<Exit, Failure> {
     }
     let text = serde_json::to_string(&Versioned { version: JSON_VERSION, value });
     let text = text.map_err(|e| Failure::new(Exit::Other, "cannot print JSON", e.to_string(), "leave --json out"))?;
-    print(&format!("{text}\n"))
-}
-
-/// Writes to stdout. Whoever closed it early has what he wants.
-fn print(text: &str) -> Result<Exit, Failure> {
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::local("cannot write to stdout", &e)),
-        _ => Ok(Exit::Ok),
-    }
+    print::out(&format!("{text}\n"))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

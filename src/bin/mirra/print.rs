@@ -1,10 +1,11 @@
 //! Results for people: what happened on stdout, what to do next on stderr.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use mirra::report::{Following, Listing, ModuleStatus, Published, RemoteModule, Report, Role, Status, Synced};
-use mirra::{Address, DEFAULT_PORT};
+use mirra::{Address, DEFAULT_PORT, Exit, Failure};
 
 use crate::words::{age, bytes, count, cut, entries, span};
 
@@ -18,6 +19,14 @@ const SKIPPED_SHOWN: usize = 10;
 pub(crate) struct Text {
     pub(crate) result: String,
     pub(crate) advice: String,
+}
+
+/// Writes to stdout. Whoever closed it early has what he wants.
+pub(crate) fn out(text: &str) -> Result<Exit, Failure> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::local("cannot write to stdout", &e)),
+        _ => Ok(Exit::Ok),
+    }
 }
 
 /// Puts `report` into words.
@@ -69,7 +78,7 @@ fn synced(one: &Synced) -> Text {
     let _ = writeln!(result, "; received {}, sent {}, {time}", bytes(one.received), bytes(one.sent));
     let mut advice = skipped(&one.skipped);
     if one.put_aside > 0 {
-        let _ = writeln!(advice, "{} that the module does not hold were put aside", entries(one.put_aside));
+        let _ = writeln!(advice, "Put aside, because the module does not hold it: {}", entries(one.put_aside));
     }
     if one.first_contact {
         let _ = writeln!(
