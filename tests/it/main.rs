@@ -3,4 +3,6 @@
 mod channel;
 mod cli;
 mod control;
+mod fixture;
 mod home;
+mod sync;
