@@ -3,6 +3,8 @@
 mod channel;
 mod cli;
 mod control;
+mod exits;
 mod fixture;
 mod home;
+mod liar;
 mod sync;
