@@ -116,7 +116,7 @@ fn changes(body: &[u8]) {
     let library = Library::new();
     for base in [None, Some(library.old)] {
         let mut pages = library.pages.clone();
-        let mut reader = ChangeReader::new(base);
+        let mut reader = ChangeReader::new(base, 1_000);
         if reader.apply(body, &mut pages).is_err() {
             continue;
         }

@@ -24,7 +24,7 @@ fn record(operation: u8) -> WireChange {
 }
 
 fn apply(base: Option<Built>, pages: &mut Pages, record: WireChange) -> Result<(), ChangeError> {
-    ChangeReader::new(base).apply(&pack(&encode(&vec![record])), pages)
+    ChangeReader::new(base, 9).apply(&pack(&encode(&vec![record])), pages)
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn changes_that_say_more_than_their_operation_means_are_refused() {
 fn messages_that_bring_nothing_are_refused() {
     let mut pages = Pages::new();
     let nothing = pack(&encode(&Vec::<u8>::new()));
-    assert!(ChangeReader::new(None).apply(&nothing, &mut pages).is_err());
+    assert!(ChangeReader::new(None, 9).apply(&nothing, &mut pages).is_err());
     assert!(Descent::new(empty()).pages(&nothing, &mut pages).is_err());
     let part = |last, list| encode(&Chunks { last, list });
     let chunks = |body: Vec<u8>| ListReader::default().chunks(&body, FileId::of(b""), 1 << 40, Class::Fine);
