@@ -81,7 +81,7 @@ fn messages(c: &mut Criterion) {
     let size = changes.iter().map(|message| message.body.len()).sum();
     group(c, "messages", size).bench_function("changes of 10,000 entries", |b| {
         b.iter(|| {
-            let (mut reader, mut pages) = (ChangeReader::new(None), Pages::new());
+            let (mut reader, mut pages) = (ChangeReader::new(None, u64::MAX), Pages::new());
             changes.iter().for_each(|message| reader.apply(&message.body, &mut pages).expect("honest changes"));
             reader.finish(&mut pages).expect("honest changes")
         });
