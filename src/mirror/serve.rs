@@ -6,7 +6,8 @@ use tokio::sync::Semaphore;
 
 use super::catalog::Catalog;
 use crate::net::{Channel, ChannelError, Stream};
-use crate::protocol::message::Message;
+use crate::protocol::error::reset;
+use crate::protocol::message::{Message, refusal};
 use crate::protocol::sender::{Answer, Output};
 
 /// Requests that are answered at the same time, over all connections; further ones wait their turn.
@@ -33,7 +34,7 @@ fn answer(catalog: &Arc<Catalog>, stream: &Stream) -> Result<(), ChannelError> {
         Ok(library) => library,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the index fails");
-            stream.reset(crate::protocol::message::refusal::INTERNAL);
+            stream.reset(reset::APPLICATION + refusal::INTERNAL);
             return Ok(());
         }
     };

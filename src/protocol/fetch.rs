@@ -122,6 +122,8 @@ struct Current {
     leaves: Option<LeafCheck>,
     /// A basis was named.
     based: bool,
+    /// A part of it could not be read for lack of context, which says nothing of the sender.
+    given_up: bool,
     index: u64,
     written: u64,
 }
@@ -283,14 +285,23 @@ impl Fetch {
         let have = if wanted.way == way::WANTED { shelf.own(&wanted) } else { None };
         let landing = shelf.begin(&wanted).map_err(|source| FetchError::Disk { path: wanted.path.clone(), source })?;
         let list = ListBuilder::default();
-        self.current =
-            Some(Current { wanted, landing: Some(landing), have, list, leaves, based: false, index: 0, written: 0 });
+        self.current = Some(Current {
+            wanted,
+            landing: Some(landing),
+            have,
+            list,
+            leaves,
+            based: false,
+            given_up: false,
+            index: 0,
+            written: 0,
+        });
         Ok(())
     }
 
     fn end(&mut self, shelf: &mut dyn Shelf) -> Result<Option<Outcome>, FetchError> {
         let Some(current) = self.current.take() else { return Ok(None) };
-        let Current { wanted, landing, list, written, .. } = current;
+        let Current { wanted, landing, list, written, given_up, .. } = current;
         let (id, _) = list.finish(shelf.pages()).map_err(|e| disk(&wanted, std::io::Error::other(e)))?;
         match landing {
             Some(landing) if id == wanted.id && written == wanted.size => {
@@ -301,7 +312,7 @@ impl Fetch {
                 if let Some(landing) = landing {
                     landing.discard();
                 }
-                if wanted.way == way::ALL {
+                if wanted.way == way::ALL && !given_up {
                     return Err(rule("content", "is not what the signed head says"));
                 }
                 Ok(Some(Outcome::Retry(wanted)))
@@ -316,6 +327,7 @@ impl Fetch {
             self.open(shelf)?;
             if let Some(current) = &mut self.current {
                 current.fail();
+                current.given_up = true;
             }
             if step.ends_file()
                 && let Some(current) = self.current.take()
@@ -449,6 +461,9 @@ impl Current {
     }
 
     fn append(&mut self, bytes: &[u8], pages: &mut dyn PageSink) -> Result<(), FetchError> {
+        if self.given_up {
+            return Ok(());
+        }
         let chunk = Chunk { id: ChunkId::of(bytes), len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) };
         self.index += 1;
         self.written = self.written.saturating_add(bytes.len() as u64);

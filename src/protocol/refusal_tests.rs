@@ -1,9 +1,9 @@
 //! What no honest peer sends, one message at a time.
 
-use super::batch::Batch;
+use super::batch::{Batch, BatchWriter};
 use super::change::{ChangeError, ChangeReader};
 use super::descent::{Descent, ListReader};
-use super::fetch::{Fetch, Wanted};
+use super::fetch::{Fetch, Have, Landing, Outcome, Shelf, Wanted};
 use super::limits::{CHUNKS_MAX, LEAVES_MAX};
 use super::message::{Chunks, LeafRefs, List, Message, Refused, WireChange, operation, tag, way};
 use super::packed::pack;
@@ -15,7 +15,7 @@ use crate::tree::entry::{Body, Entry, Meta};
 use crate::tree::hash::{ChunkId, DirId, FileId};
 use crate::tree::list::{Chunk, ListRef};
 use crate::tree::name::{Name, TreePath};
-use crate::tree::page::Pages;
+use crate::tree::page::{Discard, PageSink, Pages};
 
 fn record(operation: u8) -> WireChange {
     let (content, attributes) = (Vec::new(), Vec::new());
@@ -117,4 +117,63 @@ fn every_body_is_an_array() {
     assert_eq!(decode::<List>("list", &[0x90]).unwrap(), List(()));
     assert_eq!(decode::<Refused>("refusal", &[0x91, 4]).unwrap(), Refused(4));
     assert!(decode::<List>("list", &[0xc0]).is_err() && decode::<Refused>("refusal", &[4]).is_err());
+}
+
+/// A place that keeps nothing and has nothing.
+struct Nowhere(Discard);
+
+impl Landing for Nowhere {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn finish(self: Box<Self>) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn discard(self: Box<Self>) {}
+}
+
+impl Shelf for Nowhere {
+    fn begin(&mut self, _: &Wanted) -> std::io::Result<Box<dyn Landing>> {
+        Ok(Box::new(Self(Discard)))
+    }
+    fn basis(&mut self, _: &TreePath) -> Option<Box<dyn Have>> {
+        None
+    }
+    fn own(&mut self, _: &Wanted) -> Option<Box<dyn Have>> {
+        None
+    }
+    fn pages(&mut self) -> &mut dyn PageSink {
+        &mut self.0
+    }
+}
+
+#[test]
+fn missing_context_makes_no_liar_of_who_sends_a_whole_file_in_the_same_batch() {
+    let mut fetch = Fetch::default();
+    for (path, way) in [(b"edited", way::BASE), (b"entire", way::ALL)] {
+        let path = TreePath::new(path).unwrap();
+        fetch.expect(Wanted { path, id: FileId::of(b""), size: 20_000, class: Class::Fine, way });
+    }
+    let mut writer = BatchWriter::default();
+    writer.basis(TreePath::new(b"edited").unwrap());
+    writer.matched(Some(0), &[]);
+    // Noise that only its context makes short, so that it cannot be read without.
+    let mut noise = [0; 4_000];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    writer.end_of_match(&noise);
+    writer.literal(&noise);
+    writer.end();
+    writer.literal(&[3; 5_000]);
+    let first = writer.take();
+    assert!(Batch::decode(&first.body).unwrap().prefix_len > 0);
+    writer.literal(&[4; 5_000]);
+    writer.end();
+    let second = writer.take();
+    let mut shelf = Nowhere(Discard);
+    let mut ended = |body: &[u8]| match fetch.batch(body, &mut shelf).unwrap().as_slice() {
+        [Outcome::Retry(wanted)] => wanted.path.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(ended(&first.body), "edited");
+    assert_eq!(ended(&second.body), "entire");
 }

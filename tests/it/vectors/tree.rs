@@ -200,3 +200,75 @@ fn entries_pages_and_ids() {
     });
     check("tree.json", &made);
 }
+
+/// An item or a reference: its key, its bytes, and what it adds to the sums above.
+type Weighed<K> = (<K as Kind>::Key, Vec<u8>, [u64; 2]);
+
+/// The id of the top page as PROTOCOL.md words the rule.
+fn top_as_written<K: Kind>(level: u8, items: Vec<Weighed<K>>, ends: &dyn Fn(&K::Key) -> bool) -> [u8; 32] {
+    let mut pages: Vec<Vec<Weighed<K>>> = vec![vec![]];
+    for item in items {
+        let open = pages.last().unwrap();
+        let bytes: usize = open.iter().map(|(_, bytes, _)| bytes.len()).sum();
+        if 5 + bytes + item.1.len() > 65_536 {
+            pages.push(vec![]);
+        }
+        let key = item.0.clone();
+        let open = pages.last_mut().unwrap();
+        open.push(item);
+        if open.len() == 256 || open.len() >= 16 && ends(&key) {
+            pages.push(vec![]);
+        }
+    }
+    if pages.len() > 1 {
+        pages.retain(|page| !page.is_empty());
+    }
+    let ids: Vec<[u8; 32]> = pages
+        .iter()
+        .map(|page| {
+            let mut bytes = vec![0x92, level];
+            match u8::try_from(page.len()) {
+                Ok(count) if count < 16 => bytes.push(0x90 | count),
+                _ => bytes.extend([0xdc, (page.len() >> 8) as u8, page.len() as u8]),
+            }
+            page.iter().for_each(|(_, item, _)| bytes.extend(item));
+            K::id(&bytes)
+        })
+        .collect();
+    if let [id] = ids[..] {
+        return id;
+    }
+    let above = pages.iter().zip(ids).map(|(page, id)| {
+        let sums = page.iter().fold([0; 2], |sums: [u64; 2], (_, _, w)| [sums[0] + w[0], sums[1] + w[1]]);
+        let first = page[0].0.clone();
+        (first.clone(), encode(&K::up(first, id, sums)), sums)
+    });
+    top_as_written::<K>(level + 1, above.collect(), ends)
+}
+
+#[test]
+fn the_text_and_the_code_page_alike() {
+    let by_name = |name: &Name| blake3::hash(name.as_bytes()).as_bytes()[0] & 0x1f == 0;
+    for n in [0u32, 1, 15, 16, 17, 200, 3_000, 30_000] {
+        for bulky in [false, true].into_iter().filter(|bulky| !bulky || n < 4_000) {
+            let entries: Vec<Entry> = (0..n)
+                .map(|i| {
+                    let size = if bulky {
+                        noise(&i.to_string(), 2).iter().fold(0, |n, b| n * 30 + usize::from(*b))
+                    } else {
+                        0
+                    };
+                    let value = vec![7; size];
+                    Entry { attributes: vec![Attribute { tag: 1, critical: false, value }], ..numbered(i) }
+                })
+                .collect();
+            let items = entries.iter().map(|entry| (entry.name.clone(), encode(entry), [1, 0])).collect();
+            let built = build(&entries, &mut Pages::new()).unwrap();
+            assert_eq!(*built.id.as_bytes(), top_as_written::<DirKind>(0, items, &by_name), "{n} entries");
+        }
+        let chunks: Vec<Chunk> = (0..n).map(|i| Chunk { id: ChunkId::of(&i.to_be_bytes()), len: i + 1 }).collect();
+        let items = chunks.iter().map(|chunk| (chunk.id, encode(chunk), [1, u64::from(chunk.len)])).collect();
+        let top = top_as_written::<ListKind>(0, items, &|id| id.as_bytes()[0] & 0x1f == 0);
+        assert_eq!(*list(&chunks).0.as_bytes(), top, "{n} chunks");
+    }
+}
