@@ -6,5 +6,7 @@ mod control;
 mod exits;
 mod fixture;
 mod home;
+mod interrupted;
 mod liar;
+mod session;
 mod sync;
