@@ -126,6 +126,8 @@ impl Play {
         let (ours, theirs) = transports();
         let mut node = Connection::new(Role::Initiator, ours.sealer, ours.opener, body_max, 0);
         let mut root = Connection::new(Role::Responder, theirs.sealer, theirs.opener, body_max, 0);
+        // More records than the data would need, so that trouble has more places.
+        root.set_record_size(1_024);
         let mut dice = Dice(seed);
         let (mut up, mut down) = (VecDeque::new(), Line::new(trouble));
         let mut answers: BTreeMap<u32, Answer<'_>> = BTreeMap::new();
