@@ -135,7 +135,9 @@ impl Allowance {
         let bytes = match step {
             Step::Literal { lengths, .. } => lengths.iter().map(|length| u64::from(*length)).sum(),
             Step::Copy { count, .. } | Step::Have { count } => *count,
-            Step::Basis(_) if std::mem::replace(&mut self.based, true) => return Err(rule("step", "names a second basis")),
+            Step::Basis(_) if std::mem::replace(&mut self.based, true) => {
+                return Err(rule("step", "names a second basis"));
+            }
             Step::Basis(_) | Step::End | Step::Gone => 0,
         };
         let left = self.bytes.checked_sub(bytes);

@@ -132,6 +132,9 @@ fn sync_and_kill(world: &World, node: &str, trick: Trick) -> (bool, u64) {
         });
         let reached = proxy.way.wait();
         if reached {
+            if matches!(trick, Trick::Hold(_)) {
+                settle(&world.node(node));
+            }
             child.lock().unwrap().kill().unwrap();
         }
         reached
@@ -139,6 +142,22 @@ fn sync_and_kill(world: &World, node: &str, trick: Trick) -> (bool, u64) {
     let status = child.into_inner().unwrap().wait().unwrap();
     assert!(killed || status.success(), "{status}");
     (killed && !status.success(), proxy.way.count.load(Ordering::Relaxed))
+}
+
+/// Waits until a node that hears nothing more has put away what it heard.
+fn settle(home: &Path) {
+    let stage = home.join(".mirra/stage");
+    let staged = || -> u64 {
+        let files = fs::read_dir(stage.join(MODULE)).into_iter().flatten().flatten();
+        files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()
+    };
+    let (mut last, mut same) = (0, 0);
+    crate::fixture::wait_for("the end of what came", || {
+        let now = staged();
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        (same > 15).then_some(())
+    });
 }
 
 fn fill(tree: &Path, dice: &mut Dice, small: usize) {

@@ -140,8 +140,10 @@ impl Shop {
         let mut shop = Self { pages: Pages::new(), files: HashMap::new(), trees: HashMap::new(), state };
         for (i, content) in versions.iter().enumerate() {
             let built = shop.build(content, "");
-            shop.files =
-                content.iter().map(|(path, bytes)| (TreePath::new(path.trim_end_matches('/').as_bytes()).unwrap(), bytes.clone())).collect();
+            shop.files = content
+                .iter()
+                .map(|(path, bytes)| (TreePath::new(path.trim_end_matches('/').as_bytes()).unwrap(), bytes.clone()))
+                .collect();
             shop.say(owner, &owner.head(1_000 + i as u64, built));
         }
         shop
@@ -189,7 +191,8 @@ impl Shop {
     fn file(&mut self, bytes: &[u8]) -> Body {
         let mut list = ListBuilder::default();
         for chunk in cut(bytes) {
-            list.push(Chunk { id: ChunkId::of(chunk), len: u32::try_from(chunk.len()).unwrap() }, &mut self.pages).unwrap();
+            list.push(Chunk { id: ChunkId::of(chunk), len: u32::try_from(chunk.len()).unwrap() }, &mut self.pages)
+                .unwrap();
         }
         let (id, size) = list.finish(&mut self.pages).unwrap();
         Body::File { size, class: Class::Fine, id }
@@ -217,25 +220,21 @@ enum Say {
     Silence,
 }
 
-/// Bends what is said: by the tag of the request, the number of the message in its answer, and the message.
-type Lie = Arc<dyn Fn(u8, usize, Message) -> Say + Send + Sync>;
+/// Bends what is said: by the tag of the request, and the message.
+type Lie = Arc<dyn Fn(u8, Message) -> Say + Send + Sync>;
 
 fn honest() -> Lie {
-    Arc::new(|_, _, message| Say::These(vec![message]))
+    Arc::new(|_, message| Say::These(vec![message]))
 }
 
-/// Says `instead` where an honest sender begins an answer with a message with `tag`.
-fn at_first(wanted: u8, instead: impl Fn(Message) -> Say + Send + Sync + 'static) -> Lie {
-    Arc::new(move |_, number, message| {
-        if message.tag == wanted && number == 0 { instead(message) } else { Say::These(vec![message]) }
-    })
+/// Says `instead`, which has no end, where an honest sender says a message with `tag`.
+fn from_first(wanted: u8, instead: impl Fn(Message) -> Say + Send + Sync + 'static) -> Lie {
+    Arc::new(move |_, message| if message.tag == wanted { instead(message) } else { Say::These(vec![message]) })
 }
 
 /// Says `instead` for every message with `tag`.
 fn always(wanted: u8, instead: impl Fn(Message) -> Vec<Message> + Send + Sync + 'static) -> Lie {
-    Arc::new(move |_, _, message| {
-        Say::These(if message.tag == wanted { instead(message) } else { vec![message] })
-    })
+    Arc::new(move |_, message| Say::These(if message.tag == wanted { instead(message) } else { vec![message] }))
 }
 
 /// Messages of one endless answer: more than any bound of the receiver lets through in the time a test has.
@@ -296,9 +295,9 @@ fn answer(shop: &Shop, lie: &Lie, stream: &Stream, over: &Over) -> Option<()> {
     let say = |message: Message| stream.blocking_send(message.tag, message.body).ok();
     let request = hear()??;
     let mut answer = Answer::start(shop, &request);
-    for number in 0.. {
+    loop {
         match answer.next_output() {
-            Output::Message(message) => match lie(request.tag, number, message) {
+            Output::Message(message) => match lie(request.tag, message) {
                 Say::These(messages) => messages.into_iter().try_for_each(say)?,
                 Say::Forever(message) => (0..ENDLESS).try_for_each(|_| say(message.clone()))?,
                 Say::Growing(make) => (0..ENDLESS).try_for_each(|i| say(make(i)))?,
@@ -477,7 +476,11 @@ fn words_that_the_owner_did_not_sign_change_nothing() {
     let bench = Bench::new();
     let owner = &bench.owner;
     let honest_shop = bench.honest();
-    let built = *honest_shop.trees.values().find(|b| b.id == Shop::new(owner, &[&bench.new]).trees.values().next().unwrap().id).unwrap();
+    let built = *honest_shop
+        .trees
+        .values()
+        .find(|b| b.id == Shop::new(owner, &[&bench.new]).trees.values().next().unwrap().id)
+        .unwrap();
     let says = |change: &dyn Fn(&mut State)| {
         let mut shop = honest_shop.clone();
         change(&mut shop.state);
@@ -492,25 +495,46 @@ fn words_that_the_owner_did_not_sign_change_nothing() {
         ("no head key", says(&|s| s.head = signed(&head, &stranger.head))),
         ("the root key for a head", says(&|s| s.head = signed(&head, &owner.root))),
         ("no signature", says(&|s| s.head = Some(ByteBuf::from(unsigned.encode())))),
-        ("another module", says(&|s| {
-            let other = Head { module: ModuleId::of(&owner.authority(), "other"), name: "other".into(), ..head.clone() };
-            s.head = signed(&other, &owner.head);
-        })),
-        ("another module under this name", says(&|s| {
-            s.head = signed(&Head { module: ModuleId::of(&stranger.authority(), MODULE), ..head.clone() }, &owner.head);
-        })),
+        (
+            "another module",
+            says(&|s| {
+                let other =
+                    Head { module: ModuleId::of(&owner.authority(), "other"), name: "other".into(), ..head.clone() };
+                s.head = signed(&other, &owner.head);
+            }),
+        ),
+        (
+            "another module under this name",
+            says(&|s| {
+                s.head =
+                    signed(&Head { module: ModuleId::of(&stranger.authority(), MODULE), ..head.clone() }, &owner.head);
+            }),
+        ),
         ("another epoch", says(&|s| s.head = signed(&Head { epoch: 7, ..head.clone() }, &owner.head))),
         ("another format", says(&|s| s.head = signed(&Head { format: 9, ..head.clone() }, &owner.head))),
         ("a mode that is none", says(&|s| s.head = signed(&Head { mode: 0o6777, ..head.clone() }, &owner.head))),
         ("a byte after the head", says(&|s| s.head.as_mut().unwrap().push(0))),
-        ("a flipped bit in the head", says(&|s| {
-            let at = s.head.as_ref().unwrap().len() / 2;
-            s.head.as_mut().unwrap()[at] ^= 1;
-        })),
-        ("a beat of a stranger", says(&|s| {
-            let beat = Beat { module: head.module, epoch: 0, sequence: 1_001, head: HeadId::of(b""), issued: now_ms(), expires: now_ms() + 1_000 };
-            s.beat = Some(ByteBuf::from(Envelope::sign(&beat, &[&stranger.head]).encode()));
-        })),
+        (
+            "a flipped bit in the head",
+            says(&|s| {
+                let at = s.head.as_ref().unwrap().len() / 2;
+                s.head.as_mut().unwrap()[at] ^= 1;
+            }),
+        ),
+        (
+            "a beat of a stranger",
+            says(&|s| {
+                let beat = Beat {
+                    module: head.module,
+                    epoch: 0,
+                    sequence: 1_001,
+                    head: HeadId::of(b""),
+                    issued: now_ms(),
+                    expires: now_ms() + 1_000,
+                };
+                s.beat = Some(ByteBuf::from(Envelope::sign(&beat, &[&stranger.head]).encode()));
+            }),
+        ),
         ("a beat for a head", says(&|s| s.head = s.beat.clone())),
         ("a root file for a head", says(&|s| s.head = s.roots.first().cloned())),
     ];
@@ -529,10 +553,16 @@ fn words_that_the_owner_did_not_sign_change_nothing() {
     bench.check("another owner", Has::Before, &usurped, honest(), &[7]);
     bench.check("no root file", Has::Nothing, &says(&|s| s.roots.clear()), honest(), &[7]);
     bench.check("no head", Has::Nothing, &says(&|s| s.head = None), honest(), &[7]);
-    bench.check("a second root file out of nowhere", Has::Nothing, &says(&|s| {
-        let second = ByteBuf::from(stranger.root_file().encode());
-        s.roots.push(second);
-    }), honest(), &[7]);
+    bench.check(
+        "a second root file out of nowhere",
+        Has::Nothing,
+        &says(&|s| {
+            let second = ByteBuf::from(stranger.root_file().encode());
+            s.roots.push(second);
+        }),
+        honest(),
+        &[7],
+    );
 }
 
 #[test]
@@ -563,8 +593,20 @@ fn entries_that_are_not_those_of_the_head_change_nothing() {
     let mut lies: Vec<(String, Lie)> = Vec::new();
     let mut add = |name: String, lie: Lie| lies.push((name, lie));
     let names: [&[u8]; 14] = [
-        b"..", b".", b"/etc/evil", b"../canary/in/file", b"d/../../canary/x", b".mirra", b".mirra/keys/head", b"d/.mirra/x",
-        b"a\0b", b"d//x", b"d/", b"", b"d/..", &[b'x'; 256],
+        b"..",
+        b".",
+        b"/etc/evil",
+        b"../canary/in/file",
+        b"d/../../canary/x",
+        b".mirra",
+        b".mirra/keys/head",
+        b"d/.mirra/x",
+        b"a\0b",
+        b"d//x",
+        b"d/",
+        b"",
+        b"d/..",
+        &[b'x'; 256],
     ];
     for name in names {
         for record in [file_change(name), change(name, operation::DIRECTORY), change(name, operation::REMOVE)] {
@@ -587,31 +629,53 @@ fn entries_that_are_not_those_of_the_head_change_nothing() {
         ("more kept than there is", vec![WireChange { keep: 5, ..file_change(b"x") }]),
         ("a huge keep", vec![WireChange { keep: u32::MAX, ..file_change(b"x") }]),
         ("a file below a file", vec![file_change(b"x"), file_change(b"x/y")]),
-        ("a held directory that is not held", vec![WireChange {
-            content: vec![7; 32], size: 1 << 60, class: u64::MAX, ..change(b"x", operation::HELD_DIRECTORY)
-        }]),
+        (
+            "a held directory that is not held",
+            vec![WireChange {
+                content: vec![7; 32],
+                size: 1 << 60,
+                class: u64::MAX,
+                ..change(b"x", operation::HELD_DIRECTORY)
+            }],
+        ),
         ("entries that nobody signed", vec![file_change(b"x")]),
     ];
     for (name, records) in bad {
         add(name.into(), always(tag::CHANGES, move |_| vec![changes(&records)]));
     }
     add("no entries".into(), always(tag::CHANGES, |_| Vec::new()));
-    add("a part of the entries".into(), always(tag::CHANGES, |m| {
-        let records: Vec<WireChange> = mirra::tree::codec::decode("changes", &mirra::protocol::packed::unpack(&m.body).unwrap()).unwrap();
-        vec![changes(&records[..records.len() - 1])]
-    }));
+    add(
+        "a part of the entries".into(),
+        always(tag::CHANGES, |m| {
+            let records: Vec<WireChange> =
+                mirra::tree::codec::decode("changes", &mirra::protocol::packed::unpack(&m.body).unwrap()).unwrap();
+            vec![changes(&records[..records.len() - 1])]
+        }),
+    );
     add("the entries twice".into(), always(tag::CHANGES, |m| vec![m.clone(), m]));
-    add("2^32 records".into(), always(tag::CHANGES, |_| vec![Message { tag: tag::CHANGES, body: pack(&[0xdd, 0xff, 0xff, 0xff, 0xff]) }]));
-    add("a packed bomb".into(), always(tag::CHANGES, |_| {
-        let mut body = 1_000u32.to_be_bytes().to_vec();
-        body.extend(pack_with(&vec![0; 100_000_000], 3, &[]).unwrap());
-        vec![Message { tag: tag::CHANGES, body }]
-    }));
-    add("a packed length of 2^32 - 1".into(), always(tag::CHANGES, |mut m| {
-        m.body[..4].fill(0xff);
-        vec![m]
-    }));
-    add("nested arrays".into(), always(tag::CHANGES, |_| vec![Message { tag: tag::CHANGES, body: pack(&[0x91; 100_000]) }]));
+    add(
+        "2^32 records".into(),
+        always(tag::CHANGES, |_| vec![Message { tag: tag::CHANGES, body: pack(&[0xdd, 0xff, 0xff, 0xff, 0xff]) }]),
+    );
+    add(
+        "a packed bomb".into(),
+        always(tag::CHANGES, |_| {
+            let mut body = 1_000u32.to_be_bytes().to_vec();
+            body.extend(pack_with(&vec![0; 100_000_000], 3, &[]).unwrap());
+            vec![Message { tag: tag::CHANGES, body }]
+        }),
+    );
+    add(
+        "a packed length of 2^32 - 1".into(),
+        always(tag::CHANGES, |mut m| {
+            m.body[..4].fill(0xff);
+            vec![m]
+        }),
+    );
+    add(
+        "nested arrays".into(),
+        always(tag::CHANGES, |_| vec![Message { tag: tag::CHANGES, body: pack(&[0x91; 100_000]) }]),
+    );
     for (name, lie) in lies {
         let ended = bench.check(&name, Has::Nothing, &shop, lie.clone(), &[7]);
         assert!(ended.stderr.contains("sent what cannot be right"), "{name}: {ended:?}");
@@ -621,15 +685,16 @@ fn entries_that_are_not_those_of_the_head_change_nothing() {
 /// A tree with one directory page of the owner's, bent by `bend` before it is named and signed.
 fn signed_page(bench: &Bench, bend: impl Fn(Vec<u8>) -> Vec<u8>) -> Shop {
     let mut shop = bench.honest();
-    let entry = |name: &[u8], meta: Meta, body: Body| Entry { name: Name::new(name).unwrap(), meta, body, attributes: Vec::new() };
+    let entry = |name: &[u8], meta: Meta, body: Body| Entry {
+        name: Name::new(name).unwrap(),
+        meta,
+        body,
+        attributes: Vec::new(),
+    };
     let body = shop.file(b"evil");
     let full = Meta { mode: 0o777, ..META };
     let link = Body::Link { target: (*b"TARGET").into() };
-    let entries = vec![
-        entry(b"NAMEXX", full, body.clone()),
-        entry(b"link", full, link),
-        entry(b"zz", META, body),
-    ];
+    let entries = vec![entry(b"NAMEXX", full, body.clone()), entry(b"link", full, link), entry(b"zz", META, body)];
     let bytes = bend(Page::<DirKind>::Leaf(entries).encode());
     let id = DirId::of(&bytes);
     shop.pages.insert(*id.as_bytes(), bytes);
@@ -653,7 +718,7 @@ fn give_page(shop: &Shop) -> Lie {
     let envelope = Envelope::decode(shop.state.head.as_ref().unwrap()).unwrap();
     let head: Head = envelope.unverified().unwrap();
     let page = shop.pages[head.snapshot.as_bytes()].clone();
-    Arc::new(move |request, _, message| {
+    Arc::new(move |request, message| {
         let pages = Message { tag: tag::PAGES, body: pack(&encode(&[ByteBuf::from(page.clone())])) };
         Say::These(vec![match request {
             tag::DESCEND => pages,
@@ -689,7 +754,13 @@ fn pages_that_break_a_rule_are_refused_even_when_the_owner_signed_them() {
         ("a byte behind", Box::new(|bytes| [bytes, vec![0]].concat())),
         ("2^32 items", Box::new(|_| vec![0x92, 0x00, 0xdd, 0xff, 0xff, 0xff, 0xff])),
         ("nothing", Box::new(|_| Vec::new())),
-        ("a level beyond all", Box::new(|mut bytes| { bytes[1] = 99; bytes })),
+        (
+            "a level beyond all",
+            Box::new(|mut bytes| {
+                bytes[1] = 99;
+                bytes
+            }),
+        ),
         ("content as a page", Box::new(|_| b"just some text".to_vec())),
     ];
     for (name, bend) in bends {
@@ -717,7 +788,8 @@ fn a_descent_gives_the_pages_that_were_asked_for_and_no_others() {
         Message { tag: tag::PAGES, body: pack(&encode(&list)) }
     };
     let unpacked = |m: &Message| -> Vec<Vec<u8>> {
-        let list: Vec<ByteBuf> = mirra::tree::codec::decode("pages", &mirra::protocol::packed::unpack(&m.body).unwrap()).unwrap();
+        let list: Vec<ByteBuf> =
+            mirra::tree::codec::decode("pages", &mirra::protocol::packed::unpack(&m.body).unwrap()).unwrap();
         list.into_iter().map(ByteBuf::into_vec).collect()
     };
     let other = some_page.clone();
@@ -726,15 +798,24 @@ fn a_descent_gives_the_pages_that_were_asked_for_and_no_others() {
         ("another page", always(tag::PAGES, move |_| vec![pages(vec![other.clone()])])),
         ("one page more", always(tag::PAGES, move |m| vec![pages([unpacked(&m), vec![extra.clone()]].concat())])),
         ("each page twice", always(tag::PAGES, move |m| vec![m.clone(), m])),
-        ("a flipped bit", always(tag::PAGES, move |m| {
-            let mut list = unpacked(&m);
-            let last = list[0].len() - 1;
-            list[0][last] ^= 1;
-            vec![pages(list)]
-        })),
-        ("2^32 pages", always(tag::PAGES, |_| vec![Message { tag: tag::PAGES, body: pack(&[0xdd, 0xff, 0xff, 0xff, 0xff]) }])),
+        (
+            "a flipped bit",
+            always(tag::PAGES, move |m| {
+                let mut list = unpacked(&m);
+                let last = list[0].len() - 1;
+                list[0][last] ^= 1;
+                vec![pages(list)]
+            }),
+        ),
+        (
+            "2^32 pages",
+            always(tag::PAGES, |_| vec![Message { tag: tag::PAGES, body: pack(&[0xdd, 0xff, 0xff, 0xff, 0xff]) }]),
+        ),
         ("changes for pages", always(tag::PAGES, |_| vec![changes(&[file_change(b"x")])])),
-        ("empty pages without end", at_first(tag::PAGES, move |_| Say::Forever(Message { tag: tag::PAGES, body: pack(&encode(&[(); 0])) }))),
+        (
+            "empty pages without end",
+            from_first(tag::PAGES, move |_| Say::Forever(Message { tag: tag::PAGES, body: pack(&encode(&[(); 0])) })),
+        ),
     ];
     for (name, lie) in lies {
         bench.check(name, Has::Other, &shop, lie, &[7]);
@@ -765,31 +846,83 @@ fn chunk_lists_and_content_that_are_not_of_the_file_are_never_seen() {
     let many_steps = raw(&[0xdd, 0xff, 0xff, 0xff, 0xff], 0, 0, &[]);
     let empty_steps = raw(&encode(&[(); 0]), 0, 0, &[]);
     let lies: Vec<(&str, Lie)> = vec![
-        ("wrong bytes", always(tag::BATCH, move |_| vec![batch(|w| { w.literal(&[b'!'; 5_000]); w.end(); })])),
-        ("too many bytes", always(tag::BATCH, move |_| vec![batch(|w| {
-            (0..200).for_each(|_| w.literal(&[b'!'; 9_000]));
-            w.end();
-        })])),
+        (
+            "wrong bytes",
+            always(tag::BATCH, move |_| {
+                vec![batch(|w| {
+                    w.literal(&[b'!'; 5_000]);
+                    w.end();
+                })]
+            }),
+        ),
+        (
+            "too many bytes",
+            always(tag::BATCH, move |_| {
+                vec![batch(|w| {
+                    (0..200).for_each(|_| w.literal(&[b'!'; 9_000]));
+                    w.end();
+                })]
+            }),
+        ),
         ("too few bytes", always(tag::BATCH, move |_| vec![batch(|w| w.end())])),
-        ("copies where nothing was offered", always(tag::BATCH, move |_| vec![batch(|w| { w.matched(None, b""); w.end(); })])),
-        ("copies of everything there is not", always(tag::BATCH, move |_| {
-            let steps = [(1u8, 0u64, u64::MAX, Vec::<u32>::new(), ByteBuf::new())];
-            vec![raw(&encode(&steps), 0, 0, &[])]
-        })),
+        (
+            "copies where nothing was offered",
+            always(tag::BATCH, move |_| {
+                vec![batch(|w| {
+                    w.matched(None, b"");
+                    w.end();
+                })]
+            }),
+        ),
+        (
+            "copies of everything there is not",
+            always(tag::BATCH, move |_| {
+                let steps = [(1u8, 0u64, u64::MAX, Vec::<u32>::new(), ByteBuf::new())];
+                vec![raw(&encode(&steps), 0, 0, &[])]
+            }),
+        ),
         ("a bomb", always(tag::BATCH, move |_| vec![bomb.clone()])),
         ("2^32 bytes", always(tag::BATCH, move |_| vec![huge.clone()])),
         ("2^32 steps", always(tag::BATCH, move |_| vec![many_steps.clone()])),
-        ("a cut batch", always(tag::BATCH, |mut m| { m.body.truncate(m.body.len() / 2); vec![m] })),
-        ("a batch without a head", always(tag::BATCH, |mut m| { m.body.truncate(5); vec![m] })),
-        ("an unknown packing", always(tag::BATCH, |mut m| { m.body[12] |= 0x80; vec![m] })),
-        ("leaves of another file", always(tag::LEAVES, |_| vec![Message::new(tag::LEAVES, &LeafRefs { last: true, refs: Vec::new() }), Message { tag: tag::LEAVES, body: vec![0x92, 0xc3, 0xdd, 0xff, 0xff, 0xff, 0xff] }])),
-        ("batches without steps", at_first(tag::BATCH, move |_| Say::Forever(empty_steps.clone()))),
-        ("leaves without end", at_first(tag::BATCH, |_| Say::Forever(Message::new(tag::LEAVES, &LeafRefs { last: false, refs: Vec::new() })))),
+        (
+            "a cut batch",
+            always(tag::BATCH, |mut m| {
+                m.body.truncate(m.body.len() / 2);
+                vec![m]
+            }),
+        ),
+        (
+            "a batch without a head",
+            always(tag::BATCH, |mut m| {
+                m.body.truncate(5);
+                vec![m]
+            }),
+        ),
+        (
+            "an unknown packing",
+            always(tag::BATCH, |mut m| {
+                m.body[12] |= 0x80;
+                vec![m]
+            }),
+        ),
+        ("batches without steps", from_first(tag::BATCH, move |_| Say::Forever(empty_steps.clone()))),
+        (
+            "leaves without end",
+            from_first(tag::BATCH, |_| {
+                Say::Forever(Message::new(tag::LEAVES, &LeafRefs { last: false, refs: Vec::new() }))
+            }),
+        ),
         ("a message of another kind", always(tag::BATCH, |_| vec![changes(&[])])),
     ];
     for (name, lie) in &lies {
         bench.check_all(name, &shop, lie, &[7]);
     }
+    let leaves = always(tag::LEAVES, |_| {
+        vec![Message { tag: tag::LEAVES, body: vec![0x92, 0xc3, 0xdd, 0xff, 0xff, 0xff, 0xff] }]
+    });
+    bench.check("2^32 leaves", Has::Nothing, &shop, leaves, &[7]);
+    let twice = always(tag::LEAVES, |m| vec![m.clone(), m]);
+    bench.check("leaves twice", Has::Nothing, &shop, twice, &[7]);
     // What comes behind the last file may be left unread.
     let unasked = always(tag::BATCH, move |m| {
         let mut more = vec![m];
@@ -803,13 +936,14 @@ fn chunk_lists_and_content_that_are_not_of_the_file_are_never_seen() {
     });
     bench.check_all("files that nobody asked for", &shop, &unasked, &[0, 7]);
     let bases = raw(&encode(&[(5u8, 0u64, 0u64, Vec::<u32>::new(), ByteBuf::from(&b"large"[..]))]), 0, 0, &[]);
-    let endless = at_first(tag::BATCH, move |_| Say::Forever(bases.clone()));
+    let endless = from_first(tag::BATCH, move |_| Say::Forever(bases.clone()));
     bench.check("a basis without end", Has::Before, &shop, endless, &[7]);
     let copies = raw(&encode(&[(1u8, 0u64, 1u64 << 40, Vec::<u32>::new(), ByteBuf::new())]), 0, 0, &[]);
-    let endless = at_first(tag::BATCH, move |_| Say::Forever(copies.clone()));
+    let endless = from_first(tag::BATCH, move |_| Say::Forever(copies.clone()));
     bench.check("copies without end", Has::Before, &shop, endless, &[7]);
     let gone = always(tag::BATCH, |m| {
-        let files = mirra::protocol::batch::Batch::decode(&m.body).unwrap().steps.iter().filter(|s| s.ends_file()).count();
+        let files =
+            mirra::protocol::batch::Batch::decode(&m.body).unwrap().steps.iter().filter(|s| s.ends_file()).count();
         let mut writer = BatchWriter::default();
         (0..files).for_each(|_| writer.gone());
         vec![writer.take()]
@@ -820,9 +954,14 @@ fn chunk_lists_and_content_that_are_not_of_the_file_are_never_seen() {
     let list = move |last: bool, count: usize| Message::new(tag::CHUNKS, &Chunks { last, list: vec![chunk(1); count] });
     let lists: Vec<(&str, Lie)> = vec![
         ("a list of another file", always(tag::CHUNKS, move |_| vec![list(true, 3)])),
-        ("a list without end", at_first(tag::CHUNKS, move |_| Say::Forever(list(false, 1)))),
-        ("an empty list without end", at_first(tag::CHUNKS, move |_| Say::Forever(list(false, 0)))),
-        ("2^32 chunks", always(tag::CHUNKS, |_| vec![Message { tag: tag::CHUNKS, body: vec![0x92, 0xc3, 0xdd, 0xff, 0xff, 0xff, 0xff] }])),
+        ("a list without end", from_first(tag::CHUNKS, move |_| Say::Forever(list(false, 1)))),
+        ("an empty list without end", from_first(tag::CHUNKS, move |_| Say::Forever(list(false, 0)))),
+        (
+            "2^32 chunks",
+            always(tag::CHUNKS, |_| {
+                vec![Message { tag: tag::CHUNKS, body: vec![0x92, 0xc3, 0xdd, 0xff, 0xff, 0xff, 0xff] }]
+            }),
+        ),
     ];
     for (name, lie) in lists {
         bench.check(name, Has::Other, &shop, lie, &[7]);
@@ -836,10 +975,14 @@ fn literals_of_wrong_bytes_in_honest_steps_are_never_seen() {
     for place in [0usize, 1, 1_000, 40_000, usize::MAX] {
         let lie = always(tag::BATCH, move |m| {
             let honest = mirra::protocol::batch::Batch::decode(&m.body).unwrap();
-            let lengths: Vec<u32> = honest.steps.iter().flat_map(|step| match step {
-                Step::Literal { lengths, .. } => lengths.clone(),
-                _ => Vec::new(),
-            }).collect();
+            let lengths: Vec<u32> = honest
+                .steps
+                .iter()
+                .flat_map(|step| match step {
+                    Step::Literal { lengths, .. } => lengths.clone(),
+                    _ => Vec::new(),
+                })
+                .collect();
             let total: u32 = lengths.iter().sum();
             // Without its context a frame cannot be read here; such a batch is passed on.
             let Ok(mut literals) = honest.literals(&[]) else { return vec![m] };
@@ -895,16 +1038,17 @@ fn answers_without_end_are_ended() {
         changes(&records)
     }
     for has in [Has::Nothing, Has::Before] {
-        let endless = at_first(tag::CHANGES, |_| Say::Growing(more));
+        let endless = from_first(tag::CHANGES, |_| Say::Growing(more));
         bench.check("entries without end", has, &shop, endless, &[7]);
-        let empty = at_first(tag::CHANGES, |_| Say::Forever(changes(&[])));
+        let empty = from_first(tag::CHANGES, |_| Say::Forever(changes(&[])));
         bench.check("messages without entries, without end", has, &shop, empty, &[7]);
     }
     let unknown = always(tag::STATE, |_| vec![Message { tag: 77, body: vec![1, 2, 3] }]);
     bench.check_all("an unknown tag below 128", &shop, &unknown, &[5, 7]);
-    let refused = at_first(tag::CHANGES, |_| Say::These(vec![Message { tag: tag::REFUSED, body: vec![0xff] }]));
+    let refused = from_first(tag::CHANGES, |_| Say::These(vec![Message { tag: tag::REFUSED, body: vec![0xff] }]));
     bench.check("a refusal that is none", Has::Before, &shop, refused, &[7, 10]);
-    let state = always(tag::STATE, |_| vec![Message { tag: tag::STATE, body: vec![0x93, 0xdd, 0xff, 0xff, 0xff, 0xff] }]);
+    let state =
+        always(tag::STATE, |_| vec![Message { tag: tag::STATE, body: vec![0x93, 0xdd, 0xff, 0xff, 0xff, 0xff] }]);
     bench.check_all("2^32 root files", &shop, &state, &[7]);
     let twice = always(tag::STATE, |_| Vec::new());
     bench.check_all("no state", &shop, &twice, &[7, 10]);
@@ -914,7 +1058,7 @@ fn answers_without_end_are_ended() {
 fn messages_that_may_be_skipped_are_skipped() {
     let bench = Bench::new();
     let (place, _) = bench.node(Has::Before);
-    let lie: Lie = Arc::new(|_, _, m| Say::These(vec![Message { tag: 200, body: vec![0; 10] }, m]));
+    let lie: Lie = Arc::new(|_, m| Say::These(vec![Message { tag: 200, body: vec![0; 10] }, m]));
     let sender = Sender::start(bench.honest(), lie);
     sync(&place.path().join("node"), &sender, &[]).expect(0);
     same(&bench.new_tree, &walk(&place.path().join("node").join(MODULE)), "skipped");
@@ -928,7 +1072,7 @@ fn silence_ends_with_a_timeout() {
         for tag in [tag::STATE, tag::CHANGES, tag::BATCH] {
             let (bench, shop) = (&bench, &shop);
             scope.spawn(move || {
-                bench.check("silence", Has::Before, shop, at_first(tag, |_| Say::Silence), &[30]);
+                bench.check("silence", Has::Before, shop, from_first(tag, |_| Say::Silence), &[30]);
             });
         }
     });

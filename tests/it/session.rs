@@ -122,7 +122,7 @@ impl Play {
     }
 
     /// Runs a whole session: the entries, then the content of what changed.
-    fn run(&self, seed: u64, trouble: Trouble) -> (End, Landed, usize) {
+    fn run(&self, seed: u64, trouble: Trouble) -> (End, Landed, Passed) {
         let (ours, theirs) = transports();
         let mut node = Connection::new(Role::Initiator, ours.sealer, ours.opener, body_max, 0);
         let mut root = Connection::new(Role::Responder, theirs.sealer, theirs.opener, body_max, 0);
@@ -162,7 +162,7 @@ impl Play {
                 let count = dice.below(down.ready.len() + 1).min(most).max(down.ready.len().min(1));
                 let mut piece: Vec<u8> = down.ready.drain(..count).collect();
                 if let Err(error) = node.handle_input(now, &mut piece) {
-                    return (End::Broken(error), landed, down.records);
+                    return (End::Broken(error), landed, down.passed);
                 }
             }
             serve(&self.shop, &mut root, &mut answers);
@@ -174,7 +174,10 @@ impl Play {
                             (tag::LEAVES, None) => fetch.leaves(&body).unwrap(),
                             (tag::BATCH, None) => {
                                 let outcomes = fetch.batch(&body, &mut receiver).unwrap();
-                                assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done(_))), "{outcomes:?}");
+                                assert!(
+                                    outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done(_))),
+                                    "{outcomes:?}"
+                                );
                             }
                             _ => panic!("message {got}"),
                         }
@@ -187,7 +190,7 @@ impl Play {
                         }
                         None => {
                             assert_eq!(fetch.outstanding(), 0);
-                            return (End::Whole, landed, down.records);
+                            return (End::Whole, landed, down.passed);
                         }
                     },
                     other => panic!("{other:?}"),
@@ -198,7 +201,7 @@ impl Play {
             waited = if idle { waited + 1 } else { 0 };
             if waited > 50 || down.cut && down.ready.is_empty() {
                 let error = node.handle_eof().expect_err("the session is not over");
-                return (End::Broken(error), landed, down.records);
+                return (End::Broken(error), landed, down.passed);
             }
         }
         panic!("seed {seed}, {trouble:?}: the session does not end");
@@ -266,21 +269,27 @@ fn ask(node: &mut Connection, pages: &Pages, fetch: &mut Fetch, heads: [(HeadId,
     node.finish(stream).unwrap();
 }
 
+/// How much has come so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Passed {
+    records: usize,
+    bytes: usize,
+}
+
 /// The bytes from the sender on their way, record by record.
 struct Line {
     trouble: Trouble,
     /// Bytes of a record that is not whole yet.
     part: Vec<u8>,
     kept: Option<Vec<u8>>,
-    records: usize,
-    bytes: usize,
+    passed: Passed,
     cut: bool,
     ready: VecDeque<u8>,
 }
 
 impl Line {
     fn new(trouble: Trouble) -> Self {
-        Self { trouble, part: Vec::new(), kept: None, records: 0, bytes: 0, cut: false, ready: VecDeque::new() }
+        Self { trouble, part: Vec::new(), kept: None, passed: Passed::default(), cut: false, ready: VecDeque::new() }
     }
 
     fn put(&mut self, bytes: Vec<u8>) {
@@ -296,8 +305,8 @@ impl Line {
     }
 
     fn pass(&mut self, record: Vec<u8>) {
-        let number = self.records;
-        self.records += 1;
+        let number = self.passed.records;
+        self.passed.records += 1;
         match self.trouble {
             Trouble::Lost(at) if at == number => {}
             Trouble::Twice(at) if at == number => self.deliver(&[&record[..], &record].concat()),
@@ -313,10 +322,10 @@ impl Line {
 
     fn deliver(&mut self, bytes: &[u8]) {
         let room = match self.trouble {
-            Trouble::Cut(at) => at.saturating_sub(self.bytes).min(bytes.len()),
+            Trouble::Cut(at) => at.saturating_sub(self.passed.bytes).min(bytes.len()),
             _ => bytes.len(),
         };
-        self.bytes += room;
+        self.passed.bytes += room;
         self.cut |= room < bytes.len();
         self.ready.extend(&bytes[..room]);
     }
@@ -338,7 +347,7 @@ fn a_session_is_whole_in_whatever_pieces_its_bytes_come() {
 #[test]
 fn trouble_on_the_way_ends_a_session_and_lands_nothing_wrong() {
     let play = Play::new(7);
-    let (_, _, records) = play.run(7, Trouble::None);
+    let (_, _, Passed { records, bytes }) = play.run(7, Trouble::None);
     assert!(records > 20, "{records}");
     let mut dice = Dice(8);
     for seed in 0..60 {
@@ -347,7 +356,7 @@ fn trouble_on_the_way_ends_a_session_and_lands_nothing_wrong() {
             0 => Trouble::Lost(at),
             1 => Trouble::Twice(at),
             2 => Trouble::Swapped(at),
-            _ => Trouble::Cut(dice.below(400_000)),
+            _ => Trouble::Cut(dice.below(bytes)),
         };
         let (end, landed, seen) = play.run(7, trouble);
         let what = format!("seed {seed}, {trouble:?}");
@@ -355,7 +364,7 @@ fn trouble_on_the_way_ends_a_session_and_lands_nothing_wrong() {
         match end {
             End::Broken(ProtocolError::Tampered | ProtocolError::Truncated | ProtocolError::PeerMisbehaved { .. }) => {}
             // The very last record may be the one that comes twice: nobody reads on then.
-            End::Whole => assert!(matches!(trouble, Trouble::Twice(at) if at + 1 >= seen), "{what}"),
+            End::Whole => assert!(matches!(trouble, Trouble::Twice(at) if at + 1 >= seen.records), "{what}"),
             other => panic!("{what}: {other:?}"),
         }
     }
