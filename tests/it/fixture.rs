@@ -346,7 +346,7 @@ pub(crate) fn remove(path: &Path) {
     }
 }
 
-/// Copies a file, a link or a whole directory, with modes and times.
+/// Copies a file, a link or a whole directory, with modes and times; what is none of them is left out.
 pub(crate) fn copy(from: &Path, to: &Path) {
     let meta = fs::symlink_metadata(from).unwrap();
     if meta.is_dir() {
@@ -357,8 +357,10 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         }
     } else if meta.is_symlink() {
         symlink(fs::read_link(from).unwrap(), to).unwrap();
-    } else {
+    } else if meta.is_file() {
         fs::write(to, fs::read(from).unwrap()).unwrap();
+    } else {
+        return;
     }
     if !meta.is_symlink() {
         chmod(to, meta.mode() & 0o777);
