@@ -29,8 +29,12 @@ pub(crate) fn demo(args: &Demo, screen: &Screen) -> Result<Exit, Failure> {
     let stop = Stop::new();
     signals::listen(&stop)?;
     let waits = !args.once && io::stdin().is_terminal() && io::stdout().is_terminal();
-    let result = Show { place: Place::new(&stop)?, stop, screen, differences: Vec::new(), in_row: false };
-    result.run(args.dir.as_deref(), waits)
+    let show = Show { place: Place::new(&stop)?, stop, screen, differences: Vec::new(), in_row: false };
+    let exit = show.run(args.dir.as_deref(), waits)?;
+    if waits {
+        screen.say("Ended; nothing is left behind.");
+    }
+    Ok(exit)
 }
 
 struct Show<'a> {
@@ -156,9 +160,10 @@ impl Show<'_> {
              alias mirra='{}'; cd '{}'\n  \
              mirra -C root status\n  \
              mirra ls {node}\n  \
-             mirra -C third sync {node} {MODULE} --once    a third one, from the node\n  \
+             mirra -C third init --name third --port 6007 --no-web\n  \
+             mirra -C third sync {node} {MODULE} --once     # what the node has\n  \
              echo hello > root/{MODULE}/hello; mirra -C root publish\n  \
-             mirra -C third sync {root} {MODULE} --once    what is new, from the root",
+             mirra -C third sync {root} {MODULE} --once     # what the root has since",
             self.place.program().display(),
             self.place.path().display(),
         ));
