@@ -71,7 +71,10 @@ impl Root<'_> {
         let _hold = self.index.hold();
         let scan = survey.run(monitor)?;
         monitor.phase(Phase::Publishing);
-        let unchanged = last.as_ref().filter(|last| last.head.snapshot == scan.top.id && last.head.meta() == scan.meta);
+        // A node that waits for the owner's word gets it by a new head, even if the tree is as published.
+        let said = |head: &Head| head.allow_delete || !allow_delete;
+        let same = |head: &Head| head.snapshot == scan.top.id && head.meta() == scan.meta;
+        let unchanged = last.as_ref().filter(|last| same(&last.head) && said(&last.head));
         let (newest, changed) = match unchanged {
             Some(last) => (last.clone(), false),
             None => {

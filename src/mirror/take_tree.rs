@@ -85,7 +85,7 @@ fn by_changes(
     let exchange = line.ask(Message::new(tag::TREE, &Tree { module: line.module.clone(), head, base: id }))?;
     exchange.finish()?;
     let mut batch = index.batch().map_err(index_failure)?;
-    let mut reader = ChangeReader::new(built);
+    let mut reader = ChangeReader::new(built, wanted.entries);
     while let Some(message) = exchange.receive(monitor)? {
         match message.tag {
             tag::CHANGES => match reader.apply(&message.body, &mut batch) {

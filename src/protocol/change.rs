@@ -155,13 +155,17 @@ pub enum ChangeError {
 /// The receiver's side: applies CHANGES to the base it named.
 pub struct ChangeReader {
     editor: Editor,
+    /// Changes that may still come.
+    left: u64,
 }
 
 impl ChangeReader {
-    /// Starts from the tree of the base, or from nothing.
+    /// Starts from the tree of the base, or from nothing. The tree to come has `entries` by its signed head: each change
+    /// is of a path of one of the two, so there are no more of them than both have.
     #[must_use]
-    pub fn new(base: Option<Built>) -> Self {
-        Self { editor: Editor::new(base) }
+    pub fn new(base: Option<Built>, entries: u64) -> Self {
+        let left = base.map_or(0, |base| base.entries).saturating_add(entries);
+        Self { editor: Editor::new(base), left }
     }
 
     /// Applies one CHANGES body.
@@ -170,6 +174,11 @@ impl ChangeReader {
     /// [`ChangeError`]; the reader is of no further use then.
     pub fn apply(&mut self, body: &[u8], store: &mut dyn PageStore) -> Result<(), ChangeError> {
         let records: Vec<WireChange> = decode("changes", &unpack(body)?)?;
+        if records.is_empty() {
+            return Err(Malformed::Rule { what: "changes", rule: "are none" }.into());
+        }
+        let rule = Malformed::Rule { what: "changes", rule: "are more than the two trees have entries" };
+        self.left = self.left.checked_sub(records.len() as u64).ok_or(rule)?;
         let mut last = Vec::new();
         for record in records {
             let keep = last

@@ -50,6 +50,10 @@ impl Descent {
     /// [`DescentError`].
     pub fn pages(&mut self, body: &[u8], store: &mut dyn PageStore) -> Result<(), DescentError> {
         let list: Vec<serde_bytes::ByteBuf> = decode("pages", &unpack(body)?)?;
+        if list.is_empty() {
+            // Without end it would keep the receiver waiting for ever.
+            return Err(Malformed::Rule { what: "pages", rule: "are none" }.into());
+        }
         for bytes in list {
             let rule = Malformed::Rule { what: "pages", rule: "more came than were asked for" };
             let id = self.asked.pop_front().ok_or(rule)?;
@@ -104,6 +108,9 @@ impl ListReader {
         class: Class,
     ) -> Result<Option<Vec<Chunk>>, Malformed> {
         let part: Chunks = decode("chunk list", body)?;
+        if part.list.is_empty() && !part.last {
+            return Err(Malformed::Rule { what: "chunk list", rule: "goes on without chunks" });
+        }
         self.chunks.extend(part.list);
         let least = class.sizes().0 as u64;
         bounded("chunks of a file", self.chunks.len() as u64, size / least + 1)?;

@@ -100,6 +100,8 @@ pub enum FetchError {
 pub struct Fetch {
     wanted: VecDeque<Wanted>,
     current: Option<Current>,
+    /// What the sender may still say of the current file.
+    allowance: Option<Allowance>,
     /// LEAVES that came for the file that is next.
     leaves: Vec<ListRef>,
     /// Literal and copied bytes so far.
@@ -117,6 +119,31 @@ struct Current {
     leaves: Option<LeafCheck>,
     index: u64,
     written: u64,
+}
+
+/// What the steps of one file may still amount to. A file that fails is skipped to its end, so without a bound that
+/// does not look at content a sender could keep the receiver busy for ever.
+#[derive(Clone, Copy)]
+struct Allowance {
+    /// Bytes: a chunk that is copied counts as one, the least that it can be.
+    bytes: u64,
+    based: bool,
+}
+
+impl Allowance {
+    fn spend(&mut self, step: &Step) -> Result<(), FetchError> {
+        let bytes = match step {
+            Step::Literal { lengths, .. } => lengths.iter().map(|length| u64::from(*length)).sum(),
+            Step::Copy { count, .. } | Step::Have { count } => *count,
+            Step::Basis(_) if std::mem::replace(&mut self.based, true) => {
+                return Err(rule("step", "names a second basis"));
+            }
+            Step::Basis(_) | Step::End | Step::Gone => 0,
+        };
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.ok_or_else(|| rule("content", "is longer than the signed head says"))?;
+        Ok(())
+    }
 }
 
 impl Fetch {
@@ -137,6 +164,9 @@ impl Fetch {
     /// [`FetchError`].
     pub fn leaves(&mut self, body: &[u8]) -> Result<(), FetchError> {
         let part: LeafRefs = decode("leaves", body)?;
+        if part.refs.is_empty() {
+            return Err(rule("leaves", "are none"));
+        }
         let next = self.next_wanted("leaves")?;
         let most = next.size / next.class.sizes().0 as u64 + 1;
         bounded("leaf pages", (self.leaves.len() + part.refs.len()) as u64, most)?;
@@ -157,6 +187,7 @@ impl Fetch {
     /// [`FetchError`].
     pub fn batch(&mut self, body: &[u8], shelf: &mut dyn Shelf) -> Result<Vec<Outcome>, FetchError> {
         let batch = Batch::decode(body)?;
+        self.allow(&batch.steps)?;
         let prefix = prefix_of(&batch, self.matched_for_context(&batch, shelf));
         let literals = match batch.literals(&prefix) {
             Ok(literals) => literals,
@@ -170,6 +201,22 @@ impl Fetch {
             outcomes.extend(self.step(step, &mut rest, shelf)?);
         }
         Ok(outcomes)
+    }
+
+    /// Checks that the steps are of files that were asked for, and say no more of each than its size allows.
+    fn allow(&mut self, steps: &[Step]) -> Result<(), FetchError> {
+        if steps.is_empty() {
+            return Err(rule("batch", "says nothing"));
+        }
+        let mut next = self.wanted.iter();
+        for step in steps {
+            let begun = self.allowance.take();
+            let fresh = || next.next().map(|wanted| Allowance { bytes: wanted.size, based: false });
+            let mut allowance = begun.or_else(fresh).ok_or_else(|| rule("step", "came for no file"))?;
+            allowance.spend(step)?;
+            self.allowance = (!step.ends_file()).then_some(allowance);
+        }
+        Ok(())
     }
 
     fn step(&mut self, step: &Step, rest: &mut &[u8], shelf: &mut dyn Shelf) -> Result<Option<Outcome>, FetchError> {

@@ -223,7 +223,7 @@ fn fetch_tree(sender: &Sender, receiver: &mut Receiver, how: u8) -> Built {
     }
     let base = (how == 1).then_some(sender.old);
     let request = Tree { module: "m".into(), head: at.head, base: base.as_ref().map(head_id) };
-    let mut reader = ChangeReader::new(base);
+    let mut reader = ChangeReader::new(base, sender.new.entries);
     for message in ask(sender, Message::new(tag::TREE, &request), vec![]) {
         assert_eq!(message.tag, tag::CHANGES);
         reader.apply(&message.body, &mut receiver.pages).unwrap();
@@ -493,7 +493,7 @@ fn a_moved_directory_costs_one_record() {
     let got = ask(&sender, Message::new(tag::TREE, &request), vec![]);
     let size: usize = got.iter().map(|m| m.body.len()).sum();
     assert!(size < 200, "{size} bytes");
-    let mut reader = ChangeReader::new(Some(sender.old));
+    let mut reader = ChangeReader::new(Some(sender.old), sender.new.entries);
     got.iter().for_each(|m| reader.apply(&m.body, &mut receiver.pages).unwrap());
     assert_eq!(reader.finish(&mut receiver.pages).unwrap(), sender.new);
 }

@@ -17,7 +17,7 @@ fn max_body(tag: u8) -> Option<u32> {
 }
 
 /// Two ends of one handshake; the same keys each time, so that a session can be told again.
-fn transports() -> (Transport, Transport) {
+pub(crate) fn transports() -> (Transport, Transport) {
     let key = |byte| SecretKey::from_bytes([byte; 32]);
     let (mut first, mut second, mut third) = (Vec::new(), Vec::new(), Vec::new());
     let initiator = <Initiator<_>>::new(&PREFACE, key(1), [2; 32]);
@@ -40,10 +40,10 @@ fn connections() -> (Connection, Connection) {
 }
 
 /// A small random generator, so that a failing seed tells the whole story.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -51,11 +51,11 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }
 
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let words = count.div_ceil(8);
         let mut bytes: Vec<u8> = (0..words).flat_map(|_| self.next().to_le_bytes()).collect();
         bytes.truncate(count);

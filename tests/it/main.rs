@@ -3,4 +3,10 @@
 mod channel;
 mod cli;
 mod control;
+mod exits;
+mod fixture;
 mod home;
+mod interrupted;
+mod liar;
+mod session;
+mod sync;
