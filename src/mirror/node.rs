@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use crate::disk::dir::Dir;
 use crate::disk::exclude::Exclude;
 use crate::disk::grace::expire;
 use crate::disk::index::heads::HeadState;
-use crate::disk::index::{Index, ModuleNumber, Reader};
+use crate::disk::index::{Index, ModuleNumber, Reader, Target};
 use crate::disk::publish::{Changes, Plan, PublishError, Removed, Switched, prepare, switch};
 use crate::disk::scan::Scan;
 use crate::disk::stage::{Left, Stage};
@@ -76,6 +77,8 @@ struct Session<'a> {
     belief: Belief,
     /// The newest head that was published here.
     published: Option<(HeadId, Built)>,
+    /// Whether this directory was in sync before.
+    settled: bool,
     monitor: &'a dyn Monitor,
 }
 
@@ -100,7 +103,7 @@ impl Node<'_> {
         let module = self.module_number(name)?;
         let known = Known::load(self.index, module).map_err(index_failure)?;
         let (target, fresh) = self.open_target()?;
-        self.check_target(&target, module, &known, fresh)?;
+        let settled = self.check_target(&target, module, fresh)?;
         monitor.phase(Phase::Connecting);
         let line = Line::open(self.runtime, &self.from.host, name, self.timeout)?;
         let state = poll(&line, &known, monitor)?;
@@ -111,7 +114,7 @@ impl Node<'_> {
         }
         let stage = Stage::open(&target, &self.into, self.home, name).map_err(|e| stage_failure(&e))?;
         let published = self.published(module)?;
-        let session = Session { node: self, name, module, target, stage, line, belief, published, monitor };
+        let session = Session { node: self, name, module, target, stage, line, belief, published, settled, monitor };
         let totals = session.run()?;
         session.line.close();
         Ok(session.report(totals, began.elapsed()))
@@ -141,23 +144,33 @@ impl Node<'_> {
         }
     }
 
-    /// Refuses to take over what the operator did not say may be taken over.
-    fn check_target(&self, target: &Dir, module: ModuleNumber, known: &Known, fresh: bool) -> Result<(), Failure> {
-        let followed = self.index.reader().and_then(|r| r.local(module)).map_err(index_failure)?.is_some();
-        if fresh || self.adopt || followed && known.head.is_some() {
-            return Ok(());
+    /// Refuses to take over what the operator did not say may be taken over, and notes which directory it is. Says
+    /// whether that directory was in sync before.
+    fn check_target(&self, dir: &Dir, module: ModuleNumber, fresh: bool) -> Result<bool, Failure> {
+        let failed = |e: io::Error| Failure::local(format!("cannot read {}", self.into.display()), &e);
+        let key = dir.look_self().map_err(failed)?.key;
+        let path = self.into.as_os_str().as_bytes().to_vec();
+        let mut target = Target { device: key.device, inode: key.inode, path, settled: false };
+        let noted = self.index.reader().and_then(|reader| reader.target(module)).map_err(index_failure)?;
+        let noted = noted.filter(|noted| noted.is(&target));
+        target.settled = noted.as_ref().is_some_and(|noted| noted.settled);
+        let empty = |names: Vec<Vec<u8>>| names.iter().all(|name| name == crate::tree::name::HOME_NAME);
+        if !(fresh || self.adopt || noted.is_some() || dir.read_names().map(empty).map_err(failed)?) {
+            return Err(Failure::new(
+                Exit::Guard,
+                format!("{} is not empty and was never followed", self.into.display()),
+                "what it holds beyond the snapshot would be put aside",
+                "take it over with --adopt: what fits is kept and only the rest is fetched; or name another directory with --into",
+            ));
         }
-        let names =
-            target.read_names().map_err(|e| Failure::local(format!("cannot read {}", self.into.display()), &e))?;
-        if names.iter().all(|name| name == crate::tree::name::HOME_NAME) {
-            return Ok(());
-        }
-        Err(Failure::new(
-            Exit::Guard,
-            format!("{} is not empty and was never followed", self.into.display()),
-            "what it holds beyond the snapshot would be put aside",
-            "take it over with --adopt: what fits is kept and only the rest is fetched; or name another directory with --into",
-        ))
+        self.note_target(module, &target)?;
+        Ok(target.settled)
+    }
+
+    fn note_target(&self, module: ModuleNumber, target: &Target) -> Result<(), Failure> {
+        let mut batch = self.index.batch().map_err(index_failure)?;
+        batch.set_target(module, target).map_err(index_failure)?;
+        batch.commit().map_err(index_failure)
     }
 
     fn published(&self, module: ModuleNumber) -> Result<Option<(HeadId, Built)>, Failure> {
@@ -357,7 +370,7 @@ impl Session<'_> {
     fn guard(&self, scan: &Scan, removed: u64) -> Result<(), Failure> {
         let head = &self.belief.head;
         // What a first sync removes was never followed: it is put aside, not lost.
-        if head.allow_delete || self.published.is_none() {
+        if head.allow_delete || !self.settled {
             return Ok(());
         }
         let had = scan.top.entries;
@@ -466,7 +479,7 @@ impl Session<'_> {
         };
         let holders = |id: &FileId| asked.borrow().paths_of(self.module, id, HOLDERS_MAX).unwrap_or_default();
         let known = |path: &TreePath| asked.borrow().file(self.module, path).ok().flatten().map(|row| row.stat);
-        let removed = if self.published.is_some() { Removed::Grace } else { Removed::Adopted };
+        let removed = if self.settled { Removed::Grace } else { Removed::Adopted };
         let plan = Plan {
             target: &self.target,
             shown: &self.node.into,
@@ -504,12 +517,15 @@ impl Session<'_> {
 
     /// Records that the wanted tree is the one on disk.
     fn settle(&self) -> Result<(), Failure> {
-        if self.published.is_some_and(|(id, _)| id == self.belief.id) {
+        if self.settled && self.published.is_some_and(|(id, _)| id == self.belief.id) {
             return Ok(());
         }
         let mut batch = self.node.index.batch().map_err(index_failure)?;
         batch.set_local(self.module, Some(self.belief.head.snapshot)).map_err(index_failure)?;
         batch.set_published(self.module, &self.belief.id).map_err(index_failure)?;
+        if let Some(target) = batch.target(self.module).map_err(index_failure)? {
+            batch.set_target(self.module, &Target { settled: true, ..target }).map_err(index_failure)?;
+        }
         batch.commit().map_err(index_failure)?;
         forget_old(self.node.index, self.module).map_err(index_failure)?;
         let now = Duration::from_millis(now_ms());

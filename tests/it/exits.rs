@@ -372,3 +372,21 @@ fn a_full_disk_is_said_and_room_lets_the_sync_go_on() {
     each_whole(&walk(&target.with_extension("full")), &[&wanted], "full");
     same(&wanted, &walk(&target.with_extension("room")), "room");
 }
+
+#[test]
+fn a_directory_that_was_never_followed_is_not_taken_over_by_an_edited_config() {
+    let world = World::new(|tree| files(tree, 3));
+    world.sync("node").expect(0);
+    let other = world.place.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("precious"), "nowhere else").unwrap();
+    let config = world.node("node").join(".mirra/Mirra.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let text: String = text.lines().filter(|line| !line.starts_with("into")).map(|line| format!("{line}\n")).collect();
+    fs::write(&config, format!("{text}into = \"{}\"\n", other.display())).unwrap();
+    world.sync("node").expect_failure(25);
+    assert_eq!(fs::read(other.join("precious")).unwrap(), b"nowhere else");
+    world.sync_with("node", &world.address(), &["--adopt"]).expect(0);
+    let aside = walk(&world.node("node").join(".mirra/adopted"));
+    assert!(aside.keys().any(|path| path.ends_with(b"/precious")), "{:?}", aside.keys());
+}

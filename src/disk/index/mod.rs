@@ -98,6 +98,27 @@ fn sql_error(path: &Path, what: &'static str, source: rusqlite::Error) -> IndexE
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModuleNumber(i64);
 
+/// The directory into which a followed module goes, so that another one in its place is noticed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Device number; some filesystems have another one after each boot.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Whether it was in sync once: before that, what it holds beyond the snapshot is not mirra's to clear away.
+    pub settled: bool,
+}
+
+impl Target {
+    /// Whether `other` is the same directory: moved on its filesystem, or at its path with another device number.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.inode == other.inode && (self.device == other.device || self.path == other.path)
+    }
+}
+
 /// The database of one home. Clones are the same index.
 #[derive(Clone)]
 pub struct Index(Arc<Shared>);
@@ -286,6 +307,16 @@ impl Batch<'_> {
         self.run("write to", "UPDATE module SET local = ?2 WHERE n = ?1", (module.0, id)).map(drop)
     }
 
+    /// Notes the directory into which a module goes.
+    ///
+    /// # Errors
+    /// [`IndexError::Sql`].
+    pub fn set_target(&mut self, module: ModuleNumber, target: &Target) -> Result<(), IndexError> {
+        let sql = "UPDATE module SET device = ?2, inode = ?3, path = ?4, settled = ?5 WHERE n = ?1";
+        let Target { device, inode, path, settled } = target;
+        self.run("write to", sql, (module.0, device.cast_signed(), inode.cast_signed(), path, settled)).map(drop)
+    }
+
     /// Forgets all of a module but its pages, which the next collection takes.
     ///
     /// # Errors
@@ -349,6 +380,18 @@ impl View {
             row.get::<_, Option<[u8; ID_LEN]>>(0)
         })?;
         Ok(found.flatten().map(DirId::from_bytes))
+    }
+
+    /// The directory into which a module goes, if one was noted.
+    ///
+    /// # Errors
+    /// [`IndexError::Sql`].
+    pub fn target(&self, module: ModuleNumber) -> Result<Option<Target>, IndexError> {
+        let sql = "SELECT device, inode, path, settled FROM module WHERE n = ?1 AND path IS NOT NULL";
+        self.one("read", sql, [module.0], |row| {
+            let (device, inode) = (row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned());
+            Ok(Target { device, inode, path: row.get(2)?, settled: row.get(3)? })
+        })
     }
 
     /// Runs one statement that gives no rows, and says how many it has changed.

@@ -31,7 +31,8 @@ const STATEMENTS: usize = 64;
 /// a damaged one is read again and not believed. A directory's path stands once, in `place`.
 const TABLES: &str = "
 CREATE TABLE page(n INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, bytes BLOB NOT NULL) STRICT;
-CREATE TABLE module(n INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, local BLOB) STRICT;
+CREATE TABLE module(n INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, local BLOB,
+    device INTEGER, inode INTEGER, path BLOB, settled INTEGER) STRICT;
 CREATE TABLE place(
     n INTEGER PRIMARY KEY, module INTEGER NOT NULL, path BLOB NOT NULL, UNIQUE(module, path)) STRICT;
 CREATE TABLE file(
