@@ -74,7 +74,15 @@ pub struct Home {
 /// The right to a home, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: std::fs::File,
+    file: std::fs::File,
+}
+
+impl Drop for Lock {
+    /// Given back by name: a child that another thread is just starting holds a copy of the descriptor until its `exec`,
+    /// and closing ours alone would leave the home locked until then.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
 }
 
 /// How a home and a directory lie to each other.
@@ -164,7 +172,7 @@ impl Home {
         }
         let record = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         record.map_err(|e| failed("write", &path, e))?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 }
 
@@ -374,4 +382,21 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> HomeError {
 
 fn own_name(name: &str) -> Name {
     Name::new(name.as_bytes()).expect("names in a home are constants of this crate")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_just_starting_keeps_no_lock() {
+        let place = tempfile::tempdir().unwrap();
+        let home = Home::create(place.path()).unwrap();
+        let lock = home.lock().unwrap();
+        // What a fork holds until its exec.
+        let copy = lock.file.try_clone().unwrap();
+        drop(lock);
+        home.lock().unwrap();
+        drop(copy);
+    }
 }
