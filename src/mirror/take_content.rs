@@ -47,8 +47,8 @@ pub(super) struct Task<'a> {
     /// The head whose content is wanted, and its tree.
     pub(super) head: HeadId,
     pub(super) tree: DirId,
-    /// The tree on disk; `None` where nothing is.
-    pub(super) local: Option<DirId>,
+    /// The tree on disk.
+    pub(super) local: DirId,
     /// The head that both sides know, and its tree.
     pub(super) base: Option<(HeadId, DirId)>,
     pub(super) monitor: &'a dyn Monitor,
@@ -122,7 +122,7 @@ fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<(), Failure> {
     let reader = task.index.reader().map_err(index_failure)?;
     let mut seen = HashSet::new();
     let (mut group, mut bytes) = (Vec::new(), 0);
-    for change in changes(&*reader, task.local, Some(task.tree)) {
+    for change in changes(&*reader, Some(task.local), Some(task.tree)) {
         let change = change.map_err(page_failure)?;
         let Some(job) = task.job(&reader, change.path, change.old.as_ref(), change.new.as_ref(), &mut seen)? else {
             continue;
@@ -166,7 +166,7 @@ impl Task<'_> {
         let begun = several_chunks && self.stage.partial(id, *size).map_err(|e| stage_failure(&e))?.is_some();
         let comparable = match old {
             Some((old_size, _)) => several_chunks && old_size > class.sizes().0 as u64,
-            None => self.local.is_some() && *size >= SIMILAR_FROM,
+            None => *size >= SIMILAR_FROM,
         };
         let by_list = begun || comparable && self.base.is_none();
         let way = if self.base.is_some() && several_chunks && !by_list { way::BASE } else { way::ALL };

@@ -147,6 +147,8 @@ struct Writer {
 struct Gate {
     holds: usize,
     collecting: bool,
+    /// One was wanted while something was being built.
+    collection_waits: bool,
 }
 
 /// Readers that are kept open when nobody uses them.
