@@ -324,7 +324,13 @@ impl BatchWriter {
     /// Packs what was added.
     #[must_use]
     pub fn take(&mut self) -> Message {
-        let done = std::mem::take(self);
+        self.take_with_context().0
+    }
+
+    /// Packs what was added, and gives the context with which the literals can be read again; empty for none.
+    #[must_use]
+    pub fn take_with_context(&mut self) -> (Message, Vec<u8>) {
+        let mut done = std::mem::take(self);
         let wire: Vec<WireStep> = done.steps.iter().map(WireStep::from).collect();
         let (mut steps, mut packing) = (encode(&wire), 0);
         if steps.len() > STEPS_PACKED_FROM {
@@ -335,16 +341,18 @@ impl BatchWriter {
         if packed.is_some() {
             packing |= PACKED_LITERALS;
         }
-        let prefix_len = if packed.is_some() { done.prefix.len() } else { 0 };
+        if packed.is_none() {
+            done.prefix.clear();
+        }
         let literals = packed.as_deref().unwrap_or(&done.literals);
         let mut body = Vec::with_capacity(BATCH_HEAD_LEN + steps.len() + literals.len());
-        for length in [steps.len(), done.literals.len(), prefix_len] {
+        for length in [steps.len(), done.literals.len(), done.prefix.len()] {
             body.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
         }
         body.push(packing);
         body.extend_from_slice(&steps);
         body.extend_from_slice(literals);
-        Message { tag: tag::BATCH, body }
+        (Message { tag: tag::BATCH, body }, done.prefix)
     }
 }
 

@@ -35,8 +35,18 @@ impl<'a> ChangeWriter<'a> {
     /// # Errors
     /// [`PageError`] when the index fails.
     pub fn new(pages: &'a dyn PageSource, base: Option<DirId>, snapshot: DirId) -> Result<Self, PageError> {
-        let vanished = if base.is_some() { vanished(pages, base, snapshot)? } else { HashSet::new() };
-        Ok(Self { changes: changes(pages, base, Some(snapshot)), vanished, done: false })
+        let vanished = if base.is_some() { vanished(pages, base, snapshot, |_| {})? } else { HashSet::new() };
+        Ok(Self::over(pages, base, snapshot, vanished))
+    }
+
+    /// As [`new`](Self::new), where it is known which directories have [`vanished`].
+    pub(super) fn over(
+        pages: &'a dyn PageSource,
+        base: Option<DirId>,
+        snapshot: DirId,
+        vanished: HashSet<DirId>,
+    ) -> Self {
+        Self { changes: changes(pages, base, Some(snapshot)), vanished, done: false }
     }
 
     /// The next message, or `None` behind the last.
@@ -86,13 +96,23 @@ impl<'a> ChangeWriter<'a> {
     }
 }
 
-/// Ids of directories that vanish between two trees, with those below them.
-fn vanished(pages: &dyn PageSource, base: Option<DirId>, snapshot: DirId) -> Result<HashSet<DirId>, PageError> {
+/// Ids of directories that vanish between two trees, with those below them. `file` hears of each file that is removed or
+/// changed at its path.
+pub(super) fn vanished(
+    pages: &dyn PageSource,
+    base: Option<DirId>,
+    snapshot: DirId,
+    mut file: impl FnMut(FileId),
+) -> Result<HashSet<DirId>, PageError> {
     let mut found = HashSet::new();
     for change in changes(pages, base, Some(snapshot)) {
         let change = change?;
+        let Some(old) = change.old else { continue };
+        if let Body::File { id, .. } = old.body {
+            file(id);
+        }
         let stays = change.new.as_ref().is_some_and(Entry::is_directory);
-        let Some(old) = change.old.as_ref().and_then(Entry::directory_id).filter(|_| !stays) else { continue };
+        let Some(old) = old.directory_id().filter(|_| !stays) else { continue };
         let mut below = vec![old];
         while let Some(id) = below.pop() {
             if found.len() >= MOVED_MAX {
@@ -100,7 +120,11 @@ fn vanished(pages: &dyn PageSource, base: Option<DirId>, snapshot: DirId) -> Res
             }
             if found.insert(id) {
                 for entry in Entries::new(pages, id) {
-                    below.extend(entry?.directory_id());
+                    let entry = entry?;
+                    below.extend(entry.directory_id());
+                    if let Body::File { id, .. } = entry.body {
+                        file(id);
+                    }
                 }
             }
         }

@@ -186,3 +186,19 @@ pub const BATCH_PREFIX_MAX: usize = 8 * 1024 * 1024;
 pub const BATCH_HEAD_LEN: usize = 13;
 /// Bytes of one batch on the wire.
 pub const BATCH_MAX: u32 = (BATCH_HEAD_LEN + BATCH_STEPS_BYTES_MAX + BATCH_LITERALS_MAX + 64 * 1024) as u32;
+
+// Following
+
+/// Mirras on the way of news from its root; the receiver refuses more, and a mirra at the end of such a way passes no
+/// news on.
+pub const ROUTE_MAX: usize = 16;
+/// Bytes of all CHANGES behind one OFFER, headers included; the receiver refuses more, and the sender offers without
+/// them.
+pub const PUSH_CHANGES_MAX: usize = 512 * 1024;
+/// Bytes of FILES and content behind one OFFER, headers included; the receiver refuses more, and the sender offers the
+/// entries alone.
+pub const PUSH_CONTENT_MAX: usize = 256 * 1024;
+/// Bytes of literals, unpacked, that a sender gathers in one pack; it leaves out files beyond.
+pub const PACK_CONTENT_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of an encoded pack; none that is larger is kept or read.
+pub const PACK_BYTES_MAX: usize = 3 * PACK_CONTENT_MAX;

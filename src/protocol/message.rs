@@ -5,9 +5,13 @@
 //! [`packed`](super::packed) and [`batch`](super::batch). PROTOCOL.md, "Messages", is normative.
 
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
+use serde_bytes::{ByteArray, ByteBuf};
 
-use super::limits::{BATCH_MAX, CHUNKS_BYTES_MAX, PACKED_MAX, PATHS_BYTES_MAX, REQUEST_MAX, STATE_MAX, WANT_MAX};
+use super::limits::{
+    BATCH_MAX, CHUNKS_BYTES_MAX, MESSAGE_HEADER_LEN, PACKED_MAX, PATHS_BYTES_MAX, PATHS_MAX, REQUEST_MAX, ROUTE_MAX,
+    STATE_MAX, WANT_MAX,
+};
+use crate::tree::codec::{Malformed, bounded};
 use crate::tree::entry::Attribute;
 use crate::tree::hash::HeadId;
 use crate::tree::list::{Chunk, ListRef};
@@ -51,6 +55,14 @@ pub mod tag {
     pub const BATCH: u8 = 17;
     /// Answer to any request: refused, with a code of [`refusal`](super::refusal). Ends the stream's direction.
     pub const REFUSED: u8 = 18;
+    /// Request: tell what is new of a module, as long as this stream is open.
+    pub const FOLLOW: u8 = 19;
+    /// Answer to FOLLOW: through which mirras the news comes.
+    pub const ROUTE: u8 = 20;
+    /// Answer to FOLLOW: a head is held here; what leads to it may follow.
+    pub const OFFER: u8 = 21;
+    /// On the stream of FOLLOW: what the receiver has published; it can take the next OFFER.
+    pub const AT: u8 = 22;
 }
 
 /// Codes of REFUSED. What is not there and what may not be seen look the same.
@@ -73,8 +85,8 @@ pub mod refusal {
 #[must_use]
 pub const fn body_max(tag: u8) -> Option<u32> {
     match tag {
-        tag::LIST | tag::POLL | tag::TREE | tag::DESCEND | tag::LISTS | tag::CONTENT => Some(REQUEST_MAX),
-        tag::MODULE | tag::BASE_UNKNOWN | tag::REFUSED => Some(REQUEST_MAX),
+        tag::LIST | tag::POLL | tag::TREE | tag::DESCEND | tag::LISTS | tag::CONTENT | tag::FOLLOW => Some(REQUEST_MAX),
+        tag::MODULE | tag::BASE_UNKNOWN | tag::REFUSED | tag::ROUTE | tag::OFFER | tag::AT => Some(REQUEST_MAX),
         tag::STATE => Some(STATE_MAX),
         tag::CHANGES | tag::PAGES => Some(PACKED_MAX),
         tag::WANT => Some(WANT_MAX),
@@ -275,6 +287,119 @@ impl From<Refused> for (u16,) {
     }
 }
 
+/// FOLLOW: asks for everything that is new of a module, as it comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Follow {
+    /// `[follow.module]`: by name.
+    pub module: String,
+    /// `[follow.have]`: the newest head that the asking side has accepted.
+    pub have: Option<HeadId>,
+    /// `[follow.at]`: the head that it has published, so that what leads on from it can be sent; the first AT.
+    pub at: Option<HeadId>,
+    /// `[follow.root]`: the newest version of the root file it has; 0 for none.
+    pub root: u64,
+}
+
+/// Names a mirra in a [`Route`]: random bytes that say nothing else of it.
+pub type RouteTag = [u8; 16];
+
+/// ROUTE: the mirras through which news of the module comes, the root first and the sender last: `[route.tags]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<ByteArray<16>>", into = "Vec<ByteArray<16>>")]
+pub struct Route(Vec<RouteTag>);
+
+impl Route {
+    /// The route of what comes by `before` and is passed on by `own`; `None` when it would be too long. A mirra that
+    /// follows nobody has no tags before its own.
+    #[must_use]
+    pub fn extend(before: Option<&Self>, own: RouteTag) -> Option<Self> {
+        let mut tags = before.map_or_else(Vec::new, |route| route.0.clone());
+        tags.push(own);
+        (tags.len() <= ROUTE_MAX).then_some(Self(tags))
+    }
+
+    /// Whether the news has been at `own` before: a loop.
+    #[must_use]
+    pub fn passes(&self, own: &RouteTag) -> bool {
+        self.0.contains(own)
+    }
+
+    /// The mirras on the way, the root first.
+    #[must_use]
+    pub fn tags(&self) -> &[RouteTag] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<ByteArray<16>>> for Route {
+    type Error = Malformed;
+
+    fn try_from(tags: Vec<ByteArray<16>>) -> Result<Self, Malformed> {
+        bounded("mirras of a route", tags.len() as u64, ROUTE_MAX as u64)?;
+        if tags.is_empty() {
+            return Err(Malformed::Rule { what: "route", rule: "names no mirra" });
+        }
+        Ok(Self(tags.into_iter().map(ByteArray::into_array).collect()))
+    }
+}
+
+impl From<Route> for Vec<ByteArray<16>> {
+    fn from(route: Route) -> Self {
+        route.0.into_iter().map(ByteArray::new).collect()
+    }
+}
+
+/// OFFER: the sender holds a head, and what leads to it follows if it names a base.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "(HeadId, Option<HeadId>, u32, u32, u32)")]
+pub struct Offer {
+    /// `[offer.head]`: the head that is held.
+    pub head: HeadId,
+    /// `[offer.base]`: the receiver's last AT; nil when nothing follows and the receiver has to ask.
+    pub base: Option<HeadId>,
+    /// `[offer.changes]`: CHANGES that follow, from the base to the head.
+    pub changes: u32,
+    /// `[offer.files]`: files in the one FILES behind those; 0 for no FILES and no content.
+    pub files: u32,
+    /// `[offer.content]`: messages of content behind that.
+    pub content: u32,
+}
+
+impl TryFrom<(HeadId, Option<HeadId>, u32, u32, u32)> for Offer {
+    type Error = Malformed;
+
+    fn try_from(
+        (head, base, changes, files, content): (HeadId, Option<HeadId>, u32, u32, u32),
+    ) -> Result<Self, Malformed> {
+        let rule = |rule| Err(Malformed::Rule { what: "offer", rule });
+        bounded("files of an offer", u64::from(files), PATHS_MAX as u64)?;
+        if base.is_none() && changes > 0 {
+            return rule("announces changes to no base");
+        }
+        if changes == 0 && files > 0 || (files == 0) != (content == 0) {
+            return rule("announces files without changes or content, or content without files");
+        }
+        Ok(Self { head, base, changes, files, content })
+    }
+}
+
+/// AT: an array of `[at.published]` alone: the head that the receiver has published, nil for none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(Option<HeadId>,)", into = "(Option<HeadId>,)")]
+pub struct At(pub Option<HeadId>);
+
+impl From<(Option<HeadId>,)> for At {
+    fn from((head,): (Option<HeadId>,)) -> Self {
+        Self(head)
+    }
+}
+
+impl From<At> for (Option<HeadId>,) {
+    fn from(At(head): At) -> Self {
+        (head,)
+    }
+}
+
 /// A message as it travels on a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -289,5 +414,10 @@ impl Message {
     #[must_use]
     pub fn new<T: Serialize>(tag: u8, value: &T) -> Self {
         Self { tag, body: crate::tree::codec::encode(value) }
+    }
+    /// Bytes that it takes on a stream, header included.
+    #[must_use]
+    pub fn wire_len(&self) -> usize {
+        MESSAGE_HEADER_LEN + self.body.len()
     }
 }

@@ -14,7 +14,7 @@ use super::sender_content::ContentAnswer;
 use crate::tree::codec::{decode, encode};
 use crate::tree::dir::{Built, DirKind, look_up};
 use crate::tree::entry::{Body, Entry};
-use crate::tree::hash::{ChunkId, DirId, HeadId};
+use crate::tree::hash::{ChunkId, DirId, FileId, HeadId};
 use crate::tree::list::{Chunk, Leaves, file_id};
 use crate::tree::name::TreePath;
 use crate::tree::page::{Page, PageSource, Trust};
@@ -49,6 +49,18 @@ pub trait Source {
     fn open(&self, module: &str, path: &TreePath, entry: &Entry) -> Option<Box<dyn ReadAt>>;
     /// A file of the tree `base` that shares chunks with these.
     fn similar(&self, module: &str, base: DirId, chunks: &[ChunkId]) -> Option<TreePath>;
+    /// A few paths at which a file of this id may be; none for a source that does not look.
+    fn paths_of(&self, _module: &str, _id: &FileId) -> Vec<TreePath> {
+        Vec::new()
+    }
+    /// A chunk that no file may hold any more: none for a source that keeps no packs.
+    fn past(&self, _module: &str, _chunk: &ChunkId) -> Option<Vec<u8>> {
+        None
+    }
+    /// As [`past`](Self::past): all of a file of one chunk, whose list is not stored.
+    fn past_file(&self, _module: &str, _id: &FileId) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// What an answer wants next.
@@ -156,7 +168,7 @@ impl<'s> Answer<'s> {
                     Some(base) => self.source.tree(&content.module, base)?.map(|built| built.id),
                     None => None,
                 };
-                Ok(Work::Content(Box::new(ContentAnswer::new(self.source, content.module, top, base))))
+                Ok(Work::Content(Box::new(ContentAnswer::new(content.module, top, base))))
             }
             _ => Err(refusal::BAD_REQUEST),
         }
@@ -183,7 +195,6 @@ impl<'s> Answer<'s> {
     }
 
     fn go_on(&mut self, message: Option<&Message>) -> Result<(), u16> {
-        let source = self.source;
         match (&mut self.work, message) {
             (Work::Descent { round, references }, Some(message)) if message.tag == tag::WANT && round.is_empty() => {
                 *round = wanted(references, &message.body)?;
@@ -204,7 +215,7 @@ impl<'s> Answer<'s> {
                 *ended = true;
                 Ok(())
             }
-            (Work::Content(content), message) => content.handle(source, message),
+            (Work::Content(content), message) => content.handle(message),
             (Work::Ready | Work::Tree(_), None) => Ok(()),
             _ => Err(refusal::BAD_REQUEST),
         }

@@ -28,9 +28,16 @@ pub(super) struct ContentAnswer<'s> {
     base: Option<DirId>,
     todo: VecDeque<FileItem>,
     ended: bool,
-    ready: VecDeque<Message>,
+    ready: VecDeque<(Message, Vec<u8>)>,
     batch: BatchWriter,
     current: Option<Current<'s>>,
+}
+
+/// As [`Output`]; a batch comes with the context of its literals.
+pub(super) enum Next {
+    Message(Message, Vec<u8>),
+    Wait,
+    Done,
 }
 
 /// A file that is being sent.
@@ -56,12 +63,12 @@ enum Way {
 struct Gone;
 
 impl<'s> ContentAnswer<'s> {
-    pub(super) fn new(_: &'s dyn Source, module: String, top: DirId, base: Option<DirId>) -> Self {
+    pub(super) fn new(module: String, top: DirId, base: Option<DirId>) -> Self {
         let (todo, ready, batch) = (VecDeque::new(), VecDeque::new(), BatchWriter::default());
         Self { module, top, base, todo, ended: false, ready, batch, current: None }
     }
 
-    pub(super) fn handle(&mut self, _: &'s dyn Source, message: Option<&Message>) -> Result<(), u16> {
+    pub(super) fn handle(&mut self, message: Option<&Message>) -> Result<(), u16> {
         let Some(message) = message else {
             self.ended = true;
             return Ok(());
@@ -76,9 +83,18 @@ impl<'s> ContentAnswer<'s> {
     }
 
     pub(super) fn next_output(&mut self, source: &'s dyn Source) -> Result<Output, u16> {
+        match self.next_with_context(source)? {
+            Next::Message(message, _) => Ok(Output::Message(message)),
+            Next::Wait => Ok(Output::Wait),
+            Next::Done => Ok(Output::Done),
+        }
+    }
+
+    /// As [`next_output`](Self::next_output), with the context of each batch.
+    pub(super) fn next_with_context(&mut self, source: &'s dyn Source) -> Result<Next, u16> {
         loop {
-            if let Some(message) = self.ready.pop_front() {
-                return Ok(Output::Message(message));
+            if let Some((message, context)) = self.ready.pop_front() {
+                return Ok(Next::Message(message, context));
             }
             if let Some(mut current) = self.current.take() {
                 match self.advance(&mut current) {
@@ -92,14 +108,14 @@ impl<'s> ContentAnswer<'s> {
                     None => self.batch.gone(),
                 }
             } else if !self.batch.is_empty() {
-                return Ok(Output::Message(self.batch.take()));
+                self.flush();
             } else if self.ended {
-                return Ok(Output::Done);
+                return Ok(Next::Done);
             } else {
-                return Ok(Output::Wait);
+                return Ok(Next::Wait);
             }
             if self.batch.is_full(0) {
-                return Ok(Output::Message(self.batch.take()));
+                self.flush();
             }
         }
     }
@@ -145,7 +161,8 @@ impl<'s> ContentAnswer<'s> {
         self.flush();
         while !refs.is_empty() {
             let rest = refs.split_off(refs.len().min(LEAVES_MAX));
-            self.ready.push_back(Message::new(tag::LEAVES, &LeafRefs { last: rest.is_empty(), refs }));
+            let message = Message::new(tag::LEAVES, &LeafRefs { last: rest.is_empty(), refs });
+            self.ready.push_back((message, Vec::new()));
             refs = rest;
         }
         Ok(())
@@ -153,8 +170,7 @@ impl<'s> ContentAnswer<'s> {
 
     fn flush(&mut self) {
         if !self.batch.is_empty() {
-            let message = self.batch.take();
-            self.ready.push_back(message);
+            self.ready.push_back(self.batch.take_with_context());
         }
     }
 

@@ -3,8 +3,8 @@
 use mirra::protocol::batch::{Batch, BatchWriter, Side, Step, context};
 use mirra::protocol::hello::Hello;
 use mirra::protocol::message::{
-    AtHead, Chunks, Content, FileItem, Files, LeafRefs, List, Message, Module, Paths, Poll, Refused, State, Tree,
-    WireChange, operation, refusal, tag, way,
+    At, AtHead, Chunks, Content, FileItem, Files, Follow, LeafRefs, List, Message, Module, Offer, Paths, Poll, Refused,
+    Route, State, Tree, WireChange, operation, refusal, tag, way,
 };
 use mirra::protocol::noise::{Initiator, Responder, Sealer, SecretKey};
 use mirra::protocol::packed::{pack, unpack, unpack_exactly};
@@ -96,7 +96,7 @@ fn messages() {
         plain("PATHS", Message::new(tag::PATHS, &Paths(vec![path("a"), path("docs/a.txt")]))),
         plain("CHUNKS", Message::new(tag::CHUNKS, &Chunks { last: true, list: vec![chunk, chunk] })),
         plain("CHUNKS, no list", Message::new(tag::CHUNKS, &Chunks { last: true, list: vec![] })),
-        plain("CONTENT", Message::new(tag::CONTENT, &Content { module, head, base: None })),
+        plain("CONTENT", Message::new(tag::CONTENT, &Content { module: module.clone(), head, base: None })),
         plain("FILES", {
             let items = vec![
                 item("a", way::ALL, vec![]),
@@ -107,6 +107,23 @@ fn messages() {
         }),
         plain("LEAVES", Message::new(tag::LEAVES, &LeafRefs { last: true, refs: vec![leaf] })),
         plain("REFUSED", Message::new(tag::REFUSED, &Refused(refusal::NO_HEAD))),
+        plain("FOLLOW, first contact", {
+            Message::new(tag::FOLLOW, &Follow { module: module.clone(), have: None, at: None, root: 0 })
+        }),
+        plain("FOLLOW", Message::new(tag::FOLLOW, &Follow { module, have: Some(head), at: Some(head), root: 1 })),
+        plain("ROUTE: through one node", {
+            let root = Route::extend(None, [1; 16]);
+            Message::new(tag::ROUTE, &Route::extend(root.as_ref(), [2; 16]).unwrap())
+        }),
+        plain("OFFER, nothing follows", {
+            Message::new(tag::OFFER, &Offer { head, base: None, changes: 0, files: 0, content: 0 })
+        }),
+        plain("OFFER, with a push", {
+            let base = Some(HeadId::of(b"base"));
+            Message::new(tag::OFFER, &Offer { head, base, changes: 1, files: 2, content: 1 })
+        }),
+        plain("AT", Message::new(tag::AT, &At(Some(head)))),
+        plain("AT, nothing published", Message::new(tag::AT, &At(None))),
     ];
     let pages = [0x91, 0xc4, 3, 0x92, 0, 0x90];
     let packed = vec![

@@ -1,0 +1,64 @@
+//! The literals of a pack, found again by what they are: content that no file holds any more.
+
+use super::Pack;
+use crate::protocol::batch::{Batch, Step};
+use crate::protocol::message::tag;
+use crate::tree::hash::{ChunkId, FileId};
+use crate::tree::list::{Chunk, file_id};
+
+/// A chunk that the content of a pack holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Literal {
+    /// What it is.
+    pub chunk: ChunkId,
+    /// The file that it is all of, if it is.
+    pub file: Option<FileId>,
+    /// The message of the content that holds it.
+    pub message: usize,
+    /// Where its bytes begin in the literals of that message.
+    pub at: usize,
+    /// How many they are.
+    pub len: usize,
+}
+
+impl Pack {
+    /// The unpacked literals of a message of the content; `None` for one that has none, or whose context is not known.
+    #[must_use]
+    pub fn literals_of(&self, message: usize) -> Option<Vec<u8>> {
+        let message_body = self.content.get(message).filter(|message| message.tag == tag::BATCH)?;
+        let batch = Batch::decode(&message_body.body).ok()?;
+        let context = self.contexts.get(&message).map_or(&[][..], Vec::as_slice);
+        if context.len() != batch.prefix_len {
+            return None;
+        }
+        batch.literals(context).ok()
+    }
+
+    /// All chunks that can be read from the pack.
+    #[must_use]
+    pub fn literals(&self) -> Vec<Literal> {
+        let (mut found, mut fresh) = (Vec::new(), true);
+        for (number, message) in self.content.iter().enumerate().filter(|(_, message)| message.tag == tag::BATCH) {
+            let Ok(batch) = Batch::decode(&message.body) else { continue };
+            let literals = self.literals_of(number);
+            let mut at = 0;
+            for step in &batch.steps {
+                if let Step::Literal { lengths, last } = step {
+                    let alone = fresh && *last && lengths.len() == 1;
+                    for length in lengths {
+                        let len = *length as usize;
+                        let bytes = literals.as_ref().and_then(|literals| literals.get(at..at + len));
+                        found.extend(bytes.map(|bytes| {
+                            let chunk = Chunk { id: ChunkId::of(bytes), len: *length };
+                            let file = if alone { file_id(&[chunk]).ok() } else { None };
+                            Literal { chunk: chunk.id, file, message: number, at, len }
+                        }));
+                        at += len;
+                    }
+                }
+                fresh = step.ends_file() || fresh && matches!(step, Step::Basis(_));
+            }
+        }
+        found
+    }
+}
