@@ -16,6 +16,7 @@ use super::dial::answering;
 use super::failure::{Exit, Failure};
 use super::gate::Gate;
 use super::keys::Keys;
+use super::manage;
 use super::monitor::{Monitor, Phase};
 use super::node::Node;
 use super::register::{followed_module, own_module};
@@ -258,6 +259,16 @@ impl Inner {
         node.sync(monitor)
     }
 
+    fn leave(&self, role: Role, leave: &command::Leave) -> Result<Report, Failure> {
+        let _busy = self.busy();
+        let module = manage::leave(&self.home, &mut self.config(), role, leave)?;
+        Ok(Report::Removed(manage::clear(&self.home, &self.index, &module, leave.delete_data)?))
+    }
+
+    fn set_paused(&self, which: &command::Which, paused: bool) -> Result<Report, Failure> {
+        Ok(Report::Paused(manage::set_paused(&self.home, &mut self.config(), which, paused)?))
+    }
+
     fn status(&self) -> Result<Status, Failure> {
         let config = self.reload()?;
         let reader = self.index.reader().map_err(index_failure)?;
@@ -303,7 +314,8 @@ impl Inner {
             entries: published.as_ref().map_or(0, |newest| newest.head.entries),
             bytes: published.as_ref().map_or(0, |newest| newest.head.bytes),
             state: state.to_owned(),
-            stale: false,
+            paused: module.paused,
+            ..ModuleStatus::default()
         })
     }
 }
@@ -315,6 +327,10 @@ impl Execute for Executor {
             Command::Share(share) => self.0.share(share, monitor),
             Command::Publish(publish) => self.0.publish(publish, monitor),
             Command::Sync(sync) => self.0.sync(sync, monitor),
+            Command::Unshare(leave) => self.0.leave(Role::Root, leave),
+            Command::Unsync(leave) => self.0.leave(Role::Node, leave),
+            Command::Pause(which) => self.0.set_paused(which, true),
+            Command::Resume(which) => self.0.set_paused(which, false),
         }
     }
 }

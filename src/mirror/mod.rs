@@ -1,9 +1,9 @@
 //! The operations, and what they need to be told: keys, config, a command; and what they tell: progress, a report, a
 //! failure.
 //!
-//! Read in this order: [`command`] (what can be asked for), [`report`] (what comes of it), [`failure`] (or does not),
+//! Read in this order: [`command`] (what can be asked for), [`report`] and [`status`] (what comes of it), [`failure`] (or does not),
 //! [`monitor`] (meanwhile), [`config`] and [`config_file`] (what is set), [`keys`] (who this mirra is), [`init`] (the
-//! first run), [`register`] (a module enters the config), [`executor`] (a command is carried out).
+//! first run), [`register`] and [`manage`] (a module enters the config, rests, and leaves it), [`executor`] (a command is carried out).
 
 pub mod catalog;
 pub mod clock;
@@ -19,6 +19,7 @@ pub mod keys;
 mod ledger;
 mod line;
 pub mod listing;
+pub mod manage;
 pub mod monitor;
 mod node;
 pub mod register;
@@ -26,6 +27,7 @@ pub mod report;
 mod root;
 pub mod serve;
 mod shelf;
+pub mod status;
 mod survey;
 mod take_content;
 mod take_tree;

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
-use mirra::report::{Following, Listing, ModuleStatus, Published, RemoteModule, Report, Role, Status, Synced};
+use mirra::report::{
+    Following, Listing, ModuleStatus, Paused, Published, RemoteModule, Removed, Report, Role, Status, Synced,
+};
 use mirra::{Address, DEFAULT_PORT, Exit, Failure};
 
 use crate::words::{age, bytes, count, cut, entries, span};
@@ -41,6 +43,8 @@ pub(crate) fn text(report: &Report, now: SystemTime) -> Text {
         }
         Report::Synced(one) => synced(one),
         Report::Following(one) => following(one),
+        Report::Removed(one) => removed(one),
+        Report::Paused(some) => paused(some),
         Report::Status(status) => statuses(status, now),
         Report::Listing(listing) => listed(listing, now),
     }
@@ -100,6 +104,29 @@ fn following(one: &Following) -> Text {
         )
     };
     Text { result: format!("{}: follows {} into {}\n", one.module, one.address, one.into), advice }
+}
+
+fn removed(one: &Removed) -> Text {
+    let (word, again) = match one.role {
+        Role::Root => ("shared", format!("mirra share {}", one.path)),
+        Role::Node => ("followed", format!("mirra sync HOST {} --into {} --adopt", one.module, one.path)),
+    };
+    let (data, advice) = if one.data_deleted {
+        ("is removed", String::new())
+    } else {
+        ("stays", format!("To take it up again:\n  {again}"))
+    };
+    Text { result: format!("{}: no longer {word}; {} {data}\n", one.module, one.path), advice }
+}
+
+fn paused(some: &Paused) -> Text {
+    let (word, advice) = match (some.modules.is_empty(), some.paused) {
+        (true, _) => ("", "No modules yet. Share one: mirra share DIR; or follow one: mirra sync HOST MODULE"),
+        (false, true) => ("paused", "What is there is served on. To go on: mirra resume"),
+        (false, false) => ("resumed", ""),
+    };
+    let result = some.modules.iter().map(|name| format!("{name}: {word}\n")).collect();
+    Text { result, advice: advice.to_owned() }
 }
 
 fn statuses(status: &Status, now: SystemTime) -> Text {
