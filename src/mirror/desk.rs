@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::gathering::Gathering;
 use super::monitor::{Monitor, Phase, Stop};
 use super::node::Local;
-use super::report::{Activity, Transfer, Trouble, WatchStatus};
+use super::status::{Activity, Transfer, Trouble, WatchStatus};
 
 /// The state of one module, shared by who works on it and who asks.
 #[derive(Default)]
@@ -56,6 +56,19 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl From<Phase> for Activity {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Waiting => Self::Waiting,
+            Phase::Connecting => Self::Connecting,
+            Phase::Indexing => Self::Indexing,
+            Phase::Comparing => Self::Comparing,
+            Phase::Fetching => Self::Fetching,
+            Phase::Publishing => Self::Publishing,
+        }
+    }
+}
+
 impl Desk {
     /// Waits for the module's turn. What is known of its tree is the holder's to use and to renew.
     pub(super) fn work(&self) -> MutexGuard<'_, Option<Local>> {
@@ -77,7 +90,7 @@ impl Desk {
             tracing::error!(what = failure.what, why = failure.why, fix = failure.fix, "it did not work");
         }
         facts.phase = None;
-        let retry_ms = retry.map(|retry| u64::try_from(retry.as_millis()).unwrap_or(u64::MAX));
+        let retry_ms = retry.map(|retry| now_ms() + u64::try_from(retry.as_millis()).unwrap_or(0));
         facts.trouble = Some(Trouble { since_ms: since.unwrap_or_else(now_ms), failure: failure.clone(), retry_ms });
     }
 

@@ -74,6 +74,14 @@ impl Line {
         self.channel.open(Priority::Live)
     }
 
+    /// Sends on a stream of its own making.
+    ///
+    /// # Errors
+    /// [`Failure`] when the connection is lost.
+    pub(super) fn send_on(&self, stream: &Stream, message: Message) -> Result<(), Failure> {
+        self.runtime.block_on(stream.send(message.tag, message.body)).map_err(|e| lost(&self.host, &e))
+    }
+
     /// Bytes that went out and came in so far, everything counted.
     #[must_use]
     pub(super) fn wire(&self) -> (u64, u64) {
@@ -101,7 +109,7 @@ impl Exchange<'_> {
     /// # Errors
     /// [`Failure`] when the connection is lost.
     pub(super) fn send(&self, message: Message) -> Result<(), Failure> {
-        self.line.runtime.block_on(self.stream.send(message.tag, message.body)).map_err(|e| lost(&self.line.host, &e))
+        self.line.send_on(&self.stream, message)
     }
 
     /// Says that no further message follows.

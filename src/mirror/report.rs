@@ -120,6 +120,16 @@ pub struct Following {
     pub address: String,
     /// The directory.
     pub into: String,
+    /// The newest head's sequence.
+    pub sequence: u64,
+    /// Entries of its snapshot.
+    pub entries: u64,
+    /// Bytes of all files of its snapshot.
+    pub bytes: u64,
+    /// Bytes that are free where the directory lies, as far as the system says.
+    pub free: Option<u64>,
+    /// Whether the key was accepted because it was the first one seen.
+    pub first_contact: bool,
     /// Whether a daemon runs that takes care of it.
     pub running: bool,
 }

@@ -18,6 +18,7 @@ use crate::disk::stage::Stage;
 use crate::protocol::descent::ListReader;
 use crate::protocol::fetch::{Fetch, FetchError, Outcome, Wanted};
 use crate::protocol::message::{AtHead, Content, FileItem, Files, Message, Paths, tag, way};
+use crate::tree::address::Host;
 use crate::tree::diff::changes;
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{DirId, FileId, HeadId};
@@ -368,10 +369,7 @@ impl<'w> Worker<'w> {
             tag::BATCH => self.fetch.batch(&message.body, &mut self.shelf),
             _ => return Err(task.line.unexpected(&message)),
         };
-        let outcomes = outcomes.map_err(|error| match error {
-            FetchError::Malformed(error) => nonsense(&task.line.host, &error),
-            FetchError::Disk { path, source } => Failure::local(format!("cannot stage {path}"), &source),
-        })?;
+        let outcomes = outcomes.map_err(|error| fetch_failure(&task.line.host, error))?;
         task.monitor.advance(0, self.fetch.received + self.fetch.copied - before);
         for outcome in outcomes {
             self.settle(outcome)?;
@@ -404,6 +402,14 @@ impl<'w> Worker<'w> {
             }
         }
         Ok(())
+    }
+}
+
+/// What to say when content cannot be taken.
+pub(super) fn fetch_failure(host: &Host, error: FetchError) -> Failure {
+    match error {
+        FetchError::Malformed(error) => nonsense(host, &error),
+        FetchError::Disk { path, source } => Failure::local(format!("cannot stage {path}"), &source),
     }
 }
 

@@ -2,6 +2,7 @@
 //! Framework specification, section 5, reduced to one role).
 
 use super::clock::now_ms;
+use super::served::Newest;
 use crate::disk::index::heads::{HeadState, Pin, StoredHead};
 use crate::disk::index::{Index, IndexError, ModuleNumber};
 use crate::protocol::message::State;
@@ -125,6 +126,23 @@ pub(super) fn believe(
     };
     record(index, module, known, &roots, &belief, envelope, beat.map(|(_, bytes)| bytes), now)?;
     Ok(belief)
+}
+
+/// A head that was believed before, if the index still has it.
+///
+/// # Errors
+/// [`IndexError`].
+pub(super) fn recall(index: &Index, module: ModuleNumber, id: &HeadId) -> Result<Option<Belief>, IndexError> {
+    let reader = index.reader()?;
+    let (Some(stored), Some(pin)) = (reader.head(module, id)?, reader.pin(module)?) else { return Ok(None) };
+    let newest = Newest::of(&stored, reader.beat(module)?);
+    Ok(newest.map(|newest| Belief {
+        authority: pin.authority,
+        fresh: newest.beat.map(|(issued, _)| issued),
+        head: newest.head,
+        id: newest.id,
+        first_contact: false,
+    }))
 }
 
 /// Root files that were believed.

@@ -78,6 +78,29 @@ pub(super) struct Totals {
     pub(super) skipped: Vec<String>,
 }
 
+/// Why a module was not brought up to date.
+#[derive(Debug)]
+pub(super) enum Setback {
+    /// Content of the head is gone at the source: a newer head is to be expected.
+    Superseded(Failure),
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl Setback {
+    /// What to tell.
+    pub(super) fn failure(self) -> Failure {
+        let (Self::Superseded(failure) | Self::Failed(failure)) = self;
+        failure
+    }
+}
+
+impl From<Failure> for Setback {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// What is settled before anything is written.
 struct Session<'a> {
     node: &'a Node<'a>,
@@ -110,7 +133,7 @@ impl Node<'_> {
         let known = Known::load(self.index, module).map_err(index_failure)?;
         let state = poll(line, &known, monitor)?;
         let belief =
-            believe(self.index, module, name, self.from.key, &known, &state).map_err(|e| self.distrust(e))?;
+            believe(self.index, module, name, self.from.key, &known, &state).map_err(|e| distrust(self.from, e))?;
         if belief.fresh.is_none() {
             monitor.note("no proof came that this is the newest snapshot: the source may be stale");
         }
@@ -131,11 +154,16 @@ impl Node<'_> {
     ///
     /// # Errors
     /// [`Failure`]; the target holds whole files then, old or new, and the next run goes on.
-    pub(super) fn sync(&self, line: &Line, monitor: &dyn Monitor) -> Result<Synced, Failure> {
+    pub(super) fn sync(
+        &self,
+        line: &Line,
+        local: &mut Option<Local>,
+        monitor: &dyn Monitor,
+    ) -> Result<Synced, Failure> {
         let (began, before) = (Instant::now(), line.wire());
         self.claim()?;
         let belief = self.contact(line, monitor)?;
-        let (totals, _) = self.bring_up(line, &belief, None, None, monitor)?;
+        let totals = self.bring_up(line, &belief, local, None, monitor).map_err(Setback::failure)?;
         let head = &belief.head;
         let (sent, received) = line.wire();
         let mut from = self.from.clone();
@@ -160,19 +188,19 @@ impl Node<'_> {
         })
     }
 
-    /// Makes the target the tree of a head that is believed. `local` is what stands there, if that is known for sure;
-    /// `pack` is what came with the news of the head.
+    /// Makes the target the tree of a head that is believed. `local` is what stands there, as far as that is known for
+    /// sure, before and after; `pack` is what came with the news of the head.
     ///
     /// # Errors
-    /// [`Failure`], as [`sync`](Self::sync).
+    /// [`Setback`], otherwise as [`sync`](Self::sync).
     pub(super) fn bring_up(
         &self,
         line: &Line,
         belief: &Belief,
-        local: Option<Local>,
+        local: &mut Option<Local>,
         pack: Option<&Pack>,
         monitor: &dyn Monitor,
-    ) -> Result<(Totals, Local), Failure> {
+    ) -> Result<Totals, Setback> {
         let name = self.name();
         let module = self.index.module_number(name).map_err(index_failure)?;
         let (target, fresh) = self.open_target()?;
@@ -180,8 +208,11 @@ impl Node<'_> {
         let stage = Stage::open(&target, &self.into, self.home, name).map_err(|e| stage_failure(&e))?;
         let published = self.published(module)?;
         let session = Session { node: self, name, module, target, stage, line, belief, published, settled, monitor };
-        // Of a directory in the place of the one that was known, nothing is known.
-        session.run(local.filter(|_| settled), pack)
+        if !settled {
+            // Of a directory in the place of the one that was known, nothing is known.
+            *local = None;
+        }
+        session.run(local, pack)
     }
 
     fn published(&self, module: ModuleNumber) -> Result<Option<(HeadId, Built)>, Failure> {
@@ -189,25 +220,25 @@ impl Node<'_> {
         let stored = reader.newest_head(module, HeadState::Published).map_err(index_failure)?;
         Ok(stored.and_then(|stored| Newest::of(&stored, None)).map(|newest| (newest.id, newest.built())))
     }
+}
 
-    /// What to say when a peer is not believed.
-    pub(super) fn distrust(&self, error: BeliefError) -> Failure {
-        let (host, name) = (&self.from.host, self.name());
-        match error {
-            BeliefError::Index(error) => index_failure(error),
-            BeliefError::Pinned { .. } => Failure::new(
-                Exit::Trust,
-                format!("{host} does not serve the {name} that is trusted"),
-                chain(&error),
-                "ask the owner for the right key; nothing was changed here",
-            ),
-            error => Failure::new(
-                Exit::Trust,
-                format!("what {host} says of {name} is not believed"),
-                chain(&error),
-                "use another source of the module; nothing was changed here",
-            ),
-        }
+/// What to say when a source is not believed.
+pub(super) fn distrust(from: &Address, error: BeliefError) -> Failure {
+    let (host, name) = (&from.host, from.module.as_deref().unwrap_or_default());
+    match error {
+        BeliefError::Index(error) => index_failure(error),
+        BeliefError::Pinned { .. } => Failure::new(
+            Exit::Trust,
+            format!("{host} does not serve the {name} that is trusted"),
+            chain(&error),
+            "ask the owner for the right key; nothing was changed here",
+        ),
+        error => Failure::new(
+            Exit::Trust,
+            format!("what {host} says of {name} is not believed"),
+            chain(&error),
+            "use another source of the module; nothing was changed here",
+        ),
     }
 }
 
@@ -226,12 +257,13 @@ fn poll(line: &Line, known: &Known, monitor: &dyn Monitor) -> Result<State, Fail
 }
 
 impl Session<'_> {
-    fn run(&self, known: Option<Local>, pack: Option<&Pack>) -> Result<(Totals, Local), Failure> {
+    fn run(&self, known: &mut Option<Local>, pack: Option<&Pack>) -> Result<Totals, Setback> {
         let mut totals = Totals::default();
-        let mut local = match known {
+        let mut local = match known.clone() {
             Some(local) => local,
             None => self.survey(None)?,
         };
+        *known = Some(local.clone());
         self.take_tree(&local, pack)?;
         for round in 0..ROUNDS_MAX {
             if self.reclass(&local)? {
@@ -248,20 +280,22 @@ impl Session<'_> {
                 self.unpack(pack)?;
             }
             self.take_content(&local)?;
+            *known = None;
             match self.publish(&local) {
                 Ok(aside) => totals.put_aside += aside,
                 Err(Published::Missing) => {}
-                Err(Published::Failed(failure)) => return Err(failure),
+                Err(Published::Failed(failure)) => return Err(failure.into()),
             }
             local = self.look_again(&local)?;
         }
         if !self.is_wanted(&local) {
-            return Err(self.not_equal(&local));
+            return Err(self.not_equal(&local).into());
         }
         self.settle()?;
         // What no module may hold stands beside the snapshot, and is said.
         totals.skipped.clone_from(&local.skipped);
-        Ok((totals, local))
+        *known = Some(local);
+        Ok(totals)
     }
 
     fn is_wanted(&self, local: &Local) -> bool {
@@ -308,7 +342,7 @@ impl Session<'_> {
         take_tree(self.node.index, &self.stage, self.line, self.belief.id, wanted, base, pack, self.monitor)
     }
 
-    fn take_content(&self, local: &Local) -> Result<(), Failure> {
+    fn take_content(&self, local: &Local) -> Result<(), Setback> {
         self.monitor.phase(Phase::Fetching);
         let task = self.task(local);
         let taken = take_content(&task)?;
@@ -322,7 +356,7 @@ impl Session<'_> {
         let what = format!("{} files of {} cannot be had from {}", taken.gone.len(), self.name, self.line.host);
         let why = format!("{first} changed there after it was published; nothing was changed here");
         let fix = format!("mirra publish {} on the root, then run the same command again", self.name);
-        Err(Failure::new(Exit::Partial, what, why, fix))
+        Err(Setback::Superseded(Failure::new(Exit::Partial, what, why, fix)))
     }
 
     fn task(&self, local: &Local) -> Task<'_> {

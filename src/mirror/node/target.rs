@@ -27,6 +27,11 @@ impl Node<'_> {
         }
     }
 
+    /// Bytes that are free where the target lies, as far as the system says.
+    pub(in crate::mirror) fn free_bytes(&self) -> Option<u64> {
+        Dir::open_operator(&self.into).ok()?.free_bytes().ok()
+    }
+
     /// Refuses to take over what the operator did not say may be taken over, and notes which directory it is. Says
     /// whether that directory was in sync before.
     pub(super) fn check_target(&self, dir: &Dir, module: ModuleNumber, fresh: bool) -> Result<bool, Failure> {
