@@ -16,7 +16,7 @@ use crate::protocol::message::{Module, Poll, State, refusal};
 use crate::protocol::sender::{ReadAt, Source};
 use crate::tree::dir::Built;
 use crate::tree::entry::{Body, Entry};
-use crate::tree::hash::{ChunkId, DirId, HeadId};
+use crate::tree::hash::{ChunkId, DirId, FileId, HeadId};
 use crate::tree::name::TreePath;
 use crate::tree::page::PageSource;
 use crate::tree::signed::{Beat, Envelope, Head};
@@ -27,6 +27,8 @@ const BEAT_EVERY_MS: u64 = 60_000;
 const BEAT_GOOD_MS: u64 = 24 * 3_600_000;
 /// Files that are looked at for one that shares chunks.
 const SIMILAR_FILES: usize = 4;
+/// Places of a file that are looked at in a tree to tell whether it is there.
+const SAME_FILES: u32 = 8;
 
 /// All modules that are served, shared by every connection.
 pub struct Catalog {
@@ -243,6 +245,12 @@ impl Source for Library {
         keys.iter().find_map(|(key, _)| {
             self.reader.files_of_key(number, *key, 1).ok()?.into_iter().next().map(|found| found.0)
         })
+    }
+
+    fn paths_of(&self, module: &str, id: &FileId) -> Vec<TreePath> {
+        let Some(served) = self.catalog.get(module) else { return Vec::new() };
+        let found = self.reader.paths_of(served.number, id, SAME_FILES).unwrap_or_default();
+        found.into_iter().map(|(path, _)| path).collect()
     }
 }
 
