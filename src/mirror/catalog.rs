@@ -21,6 +21,8 @@ use crate::tree::page::PageSource;
 
 /// Files that are looked at for one that shares chunks.
 const SIMILAR_FILES: usize = 4;
+/// Places of a file that are looked at in a tree to tell whether it is there.
+const SAME_FILES: u32 = 8;
 
 /// Files that are looked at for one of the same content.
 const SAME_FILES: u32 = 4;
@@ -145,6 +147,12 @@ impl Source for Library {
         keys.iter().find_map(|(key, _)| {
             self.reader.files_of_key(number, *key, 1).ok()?.into_iter().next().map(|found| found.0)
         })
+    }
+
+    fn paths_of(&self, module: &str, id: &FileId) -> Vec<TreePath> {
+        let Some(served) = self.catalog.get(module) else { return Vec::new() };
+        let found = self.reader.paths_of(served.number, id, SAME_FILES).unwrap_or_default();
+        found.into_iter().map(|(path, _)| path).collect()
     }
 }
 

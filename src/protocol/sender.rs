@@ -305,14 +305,24 @@ pub(super) fn file_at(source: &dyn Source, top: DirId, path: &TreePath) -> Resul
     Ok(entry.filter(|entry| matches!(entry.body, Body::File { .. })))
 }
 
-/// The one chunk of a file whose list is not stored, read from its content and checked against its id.
-pub(super) fn only_chunk(content: &dyn ReadAt, entry: &Entry) -> Option<(Chunk, Vec<u8>)> {
+/// The one chunk of a file whose list is not stored, read from its content, or from a pack, and checked against its id.
+pub(super) fn only_chunk(
+    source: &dyn Source,
+    module: &str,
+    path: &TreePath,
+    entry: &Entry,
+) -> Option<(Chunk, Vec<u8>)> {
     let Body::File { size, class, id } = entry.body else { return None };
     let len = usize::try_from(size).ok().filter(|len| *len <= class.longest())?;
-    let mut bytes = vec![0; len];
-    content.read_exact_at(&mut bytes, 0).ok()?;
-    let chunk = Chunk { id: ChunkId::of(&bytes), len: u32::try_from(size).ok()? };
-    (file_id(&[chunk]).ok()? == id).then_some((chunk, bytes))
+    let checked = |bytes: Vec<u8>| {
+        let chunk = Chunk { id: ChunkId::of(&bytes), len: u32::try_from(size).ok()? };
+        (bytes.len() == len && file_id(&[chunk]).ok()? == id).then_some((chunk, bytes))
+    };
+    let on_disk = source.open(module, path, entry).and_then(|content| {
+        let mut bytes = vec![0; len];
+        content.read_exact_at(&mut bytes, 0).ok().and_then(|()| checked(bytes))
+    });
+    on_disk.or_else(|| source.past_file(module, &id).and_then(checked))
 }
 
 /// A list that cannot be given is an empty one, which no file with content has.
@@ -331,8 +341,8 @@ fn list_messages(source: &dyn Source, module: &str, top: DirId, path: &TreePath)
                         .push_back(Message::new(tag::CHUNKS, &Chunks { last: false, list: std::mem::take(&mut part) }));
                 }
             }
-        } else if let Some(content) = source.open(module, path, &entry) {
-            part.extend(only_chunk(content.as_ref(), &entry).map(|(chunk, _)| chunk));
+        } else {
+            part.extend(only_chunk(source, module, path, &entry).map(|(chunk, _)| chunk));
         }
     }
     messages.push_back(Message::new(tag::CHUNKS, &Chunks { last: true, list: part }));

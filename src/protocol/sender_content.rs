@@ -1,7 +1,7 @@
 //! Content of files, as steps and literals: the sender's side of CONTENT.
 //!
 //! Every chunk that leaves is hashed first and compared with the tree, so a file that changed on disk, or rotted there,
-//! is never sent as what it was.
+//! is never sent as what it was. What the disk has no more may stand in a pack.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,7 +12,7 @@ use super::sender::{Output, ReadAt, Source, bit, file_at, internal, only_chunk, 
 use crate::tree::codec::decode;
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{ChunkId, DirId, FileId};
-use crate::tree::list::{Chunk, Leaves, ListKind, ListRef};
+use crate::tree::list::{Chunk, Leaves, ListKind, ListRef, chunks};
 use crate::tree::name::TreePath;
 use crate::tree::page::{Page, PageError, PageSource, load};
 
@@ -42,7 +42,7 @@ pub(super) enum Next {
 
 /// A file that is being sent.
 struct Current<'s> {
-    content: Box<dyn ReadAt>,
+    stored: Stored<'s>,
     chunks: Box<dyn Iterator<Item = Result<Chunk, PageError>> + 's>,
     way: Way,
     /// Index of the next chunk, and its offset in the file.
@@ -61,6 +61,25 @@ enum Way {
 
 /// The file's content is not what the head says.
 struct Gone;
+
+/// Where the content of a file is read from: its place on disk, if it may still be there, else the packs.
+struct Stored<'s> {
+    source: &'s dyn Source,
+    module: String,
+    disk: Option<Box<dyn ReadAt>>,
+}
+
+impl Stored<'_> {
+    /// The bytes of `chunk`, which stood at `offset` of the file.
+    fn read(&self, chunk: &Chunk, offset: u64) -> Option<Vec<u8>> {
+        let right = |bytes: &Vec<u8>| bytes.len() == chunk.len as usize && ChunkId::of(bytes) == chunk.id;
+        let from_disk = self.disk.as_ref().and_then(|disk| {
+            let mut bytes = vec![0; chunk.len as usize];
+            disk.read_exact_at(&mut bytes, offset).ok().map(|()| bytes).filter(right)
+        });
+        from_disk.or_else(|| self.source.past(&self.module, &chunk.id).filter(right))
+    }
+}
 
 impl<'s> ContentAnswer<'s> {
     pub(super) fn new(module: String, top: DirId, base: Option<DirId>) -> Self {
@@ -124,18 +143,25 @@ impl<'s> ContentAnswer<'s> {
     fn open(&mut self, source: &'s dyn Source, item: FileItem) -> Result<Option<Current<'s>>, u16> {
         let Some(entry) = file_at(source, self.top, &item.path)? else { return Err(refusal::BAD_REQUEST) };
         let Body::File { id, size, .. } = entry.body else { return Err(refusal::BAD_REQUEST) };
-        let Some(content) = source.open(&self.module, &item.path, &entry) else { return Ok(None) };
         let pages = source.pages();
-        let listed = pages.page(id.as_bytes()).map_err(|e| internal(&e))?.is_some();
-        let chunks: Box<dyn Iterator<Item = _> + 's> = if listed {
-            Box::new(Leaves::new(pages, id).flat_map(|leaf| match leaf {
-                Ok((_, chunks)) => chunks.into_iter().map(Ok).collect::<Vec<_>>(),
-                Err(e) => vec![Err(e)],
-            }))
+        let mut stored = Stored { source, module: self.module.clone(), disk: None };
+        let list = chunks(pages, id).map_err(|e| internal(&e))?;
+        let listed = list.is_some();
+        let chunks: Box<dyn Iterator<Item = _> + 's> = if let Some(list) = list {
+            stored.disk = source.open(&self.module, &item.path, &entry);
+            let mut list = list.peekable();
+            let first = list.peek().and_then(|first| first.as_ref().ok());
+            // Seen before anything of the file is sent: nothing of it is here.
+            let needed = stored.disk.is_none() && item.way == way::ALL;
+            if needed && first.is_none_or(|first| stored.read(first, 0).is_none()) {
+                return Ok(None);
+            }
+            Box::new(list)
         } else if size == 0 {
             Box::new(std::iter::empty())
         } else {
-            let Some((chunk, _)) = only_chunk(content.as_ref(), &entry) else { return Ok(None) };
+            let Some((chunk, bytes)) = only_chunk(source, &self.module, &item.path, &entry) else { return Ok(None) };
+            stored.disk = Some(Box::new(InMemory(bytes)));
             Box::new(std::iter::once(Ok(chunk)))
         };
         let way = match item.way {
@@ -149,7 +175,7 @@ impl<'s> ContentAnswer<'s> {
             way::WANTED => Way::Wanted(item.wanted),
             _ => return Err(refusal::BAD_REQUEST),
         };
-        Ok(Some(Current { content, chunks, way, index: 0, offset: 0, previous: None }))
+        Ok(Some(Current { stored, chunks, way, index: 0, offset: 0, previous: None }))
     }
 
     /// Says which leaf pages follow, where there is more than one.
@@ -222,15 +248,25 @@ impl<'s> ContentAnswer<'s> {
         }
         match place {
             Some(basis) => {
-                let start = if self.batch.wants_start() { current.read(&chunk, current.offset)? } else { Vec::new() };
+                let mut start = Vec::new();
+                if self.batch.wants_start() {
+                    match current.stored.read(&chunk, current.offset) {
+                        Some(bytes) => start = bytes,
+                        // In a batch of its own it gives no context, so its bytes are not needed.
+                        None => self.flush(),
+                    }
+                }
                 self.batch.matched(basis, &start);
             }
             None => {
-                let bytes = current.read(&chunk, current.offset)?;
+                let bytes = current.stored.read(&chunk, current.offset).ok_or(Gone)?;
                 if self.batch.wants_end()
                     && let Some((previous, offset)) = current.previous
                 {
-                    self.batch.end_of_match(&current.read(&previous, offset)?);
+                    match current.stored.read(&previous, offset) {
+                        Some(previous) => self.batch.end_of_match(&previous),
+                        None => self.flush(),
+                    }
                 }
                 self.batch.literal(&bytes);
             }
@@ -260,11 +296,17 @@ impl Current<'_> {
             }
         }
     }
+}
 
-    fn read(&self, chunk: &Chunk, offset: u64) -> Result<Vec<u8>, Gone> {
-        let mut bytes = vec![0; chunk.len as usize];
-        self.content.read_exact_at(&mut bytes, offset).map_err(|_| Gone)?;
-        if ChunkId::of(&bytes) == chunk.id { Ok(bytes) } else { Err(Gone) }
+/// The content of a file of one chunk.
+struct InMemory(Vec<u8>);
+
+impl ReadAt for InMemory {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        let from = usize::try_from(offset).ok().and_then(|from| self.0.get(from..));
+        let bytes = from.and_then(|rest| rest.get(..buffer.len())).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Whole exchanges between a sender and a receiver in memory: trees, lists and content, honest and lying.
 
+mod push;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -11,12 +13,13 @@ use super::change::ChangeReader;
 use super::descent::{Descent, ListReader};
 use super::fetch::{Fetch, FetchError, Have, Landing, Outcome, Shelf, Wanted};
 use super::message::{AtHead, Content, FileItem, Files, Message, Module, Paths, Poll, State, Tree, refusal, tag, way};
+use super::pack::{Literal, Pack};
 use super::sender::{Answer, Output, ReadAt, Source};
 use crate::tree::chunker::Class;
 use crate::tree::diff::changes;
 use crate::tree::dir::{Built, build, look_up};
 use crate::tree::entry::{Body, Entry, Meta};
-use crate::tree::hash::{ChunkId, DirId, HeadId};
+use crate::tree::hash::{ChunkId, DirId, FileId, HeadId};
 use crate::tree::list::{Chunk, ListBuilder, chunks};
 use crate::tree::name::TreePath;
 use crate::tree::page::{PageSink, PageSource, Pages};
@@ -79,13 +82,15 @@ struct Sender {
     new: Built,
     files: Files0,
     knows_old: bool,
+    /// What is kept of the past.
+    pack: Option<Pack>,
 }
 
 impl Sender {
     fn new(old: &Files0, new: &Files0) -> Self {
         let mut pages = Pages::new();
         let (old, built) = (tree(old, "", &mut pages), tree(new, "", &mut pages));
-        Self { pages, old, new: built, files: new.clone(), knows_old: true }
+        Self { pages, old, new: built, files: new.clone(), knows_old: true, pack: None }
     }
 }
 
@@ -120,6 +125,31 @@ impl Source for Sender {
             }
         }
         best.1
+    }
+    fn paths_of(&self, _: &str, id: &FileId) -> Vec<TreePath> {
+        let all = changes(&self.pages, None, Some(self.old.id)).map(Result::unwrap);
+        all.filter(|c| c.new.as_ref().is_some_and(|e| file_id_of(e) == Some(*id))).map(|c| c.path).take(4).collect()
+    }
+    fn past(&self, _: &str, chunk: &ChunkId) -> Option<Vec<u8>> {
+        self.literal(|literal| literal.chunk == *chunk)
+    }
+    fn past_file(&self, _: &str, id: &FileId) -> Option<Vec<u8>> {
+        self.literal(|literal| literal.file == Some(*id))
+    }
+}
+
+impl Sender {
+    fn literal(&self, which: impl Fn(&Literal) -> bool) -> Option<Vec<u8>> {
+        let pack = self.pack.as_ref()?;
+        let found = pack.literals().into_iter().find(which)?;
+        Some(pack.literals_of(found.message)?[found.at..found.at + found.len].to_vec())
+    }
+}
+
+fn file_id_of(entry: &Entry) -> Option<FileId> {
+    match entry.body {
+        Body::File { id, .. } => Some(id),
+        _ => None,
     }
 }
 
