@@ -236,7 +236,7 @@ impl Work<'_> {
                 desk.cured();
                 self.show()?;
                 if let Some(pack) = pack {
-                    self.served.offers.keep(pack, belief.head.sequence);
+                    self.served.offers.keep(Arc::new(pack), belief.head.sequence);
                 }
                 self.say_at()
             }

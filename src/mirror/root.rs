@@ -122,13 +122,13 @@ impl Root<'_> {
 
     /// Serves the new head, and makes at once what followers of the last one need.
     fn show(&self, served: &Arc<Served>, newest: Newest, last: Option<&Newest>) {
-        let head = (newest.id, newest.built());
+        let (head, sequence) = ((newest.id, newest.built()), newest.head.sequence);
         served.hold(newest, Some(vec![(1, self.site.keys.root_file().encode())]));
         let Some(last) = last else { return };
         match self.site.catalog.library() {
             Ok(library) => {
                 let library: &dyn Source = &library;
-                served.offers.pack(library, self.name, (last.id, last.built()), head);
+                served.offers.pack(library, self.name, (last.id, last.built()), head, Some(sequence));
             }
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the index fails"),
         }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalog::{Catalog, state};
-use super::served::{News, Served};
+use super::served::{Newest, News, Served};
 use crate::net::{ChannelError, Stream};
 use crate::protocol::connection::Priority;
+use crate::protocol::limits::PUSH_CONTENT_MAX;
 use crate::protocol::message::{At, Follow, Message, Offer, Refused, Route, refusal, tag};
 use crate::protocol::pack::Pack;
 use crate::protocol::sender::Source;
@@ -143,22 +144,24 @@ impl Following<'_> {
     }
 
     /// The base and the head of the offer that is due: it has its turn, and it is not there yet.
-    fn offered(&self, news: &News) -> Option<(Option<HeadId>, HeadId)> {
+    fn offered<'n>(&self, news: &'n News) -> Option<(Option<HeadId>, &'n Newest)> {
         let held = news.held.as_ref()?;
         let at = self.at?;
-        (at != Some(held.id)).then_some((at, held.id))
+        (at != Some(held.id)).then_some((at, held))
     }
 
     async fn offer(&mut self, news: &News) -> Result<(), ChannelError> {
-        let Some((base, head)) = self.offered(news) else { return Ok(()) };
+        let Some((base, held)) = self.offered(news) else { return Ok(()) };
+        let head = held.id;
         self.at = None;
-        let (catalog, served) = (self.catalog.clone(), self.served.clone());
-        let pack = tokio::task::spawn_blocking(move || pack(&catalog, &served, base?, head)).await.ok().flatten();
+        let (catalog, served, held) = (self.catalog.clone(), self.served.clone(), held.clone());
+        let pack = tokio::task::spawn_blocking(move || pack(&catalog, &served, base?, &held)).await.ok().flatten();
         let Some(pack) = pack else {
             let offer = Offer { head, base: None, changes: 0, files: 0, content: 0 };
             return self.send(Message::new(tag::OFFER, &offer)).await;
         };
-        for message in pack.messages() {
+        let with_content = pack.content_bytes() <= PUSH_CONTENT_MAX;
+        for message in pack.messages(with_content) {
             self.send(message).await?;
         }
         Ok(())
@@ -169,9 +172,11 @@ impl Following<'_> {
     }
 }
 
-/// The difference from `base` to `head`, if `base` is known here and the difference is small enough to be pushed.
-fn pack(catalog: &Arc<Catalog>, served: &Served, base: HeadId, head: HeadId) -> Option<Arc<Pack>> {
+/// The difference from `base` to the head that is held, if `base` is known here and the difference is small enough to be
+/// pushed.
+fn pack(catalog: &Arc<Catalog>, served: &Served, base: HeadId, held: &Newest) -> Option<Arc<Pack>> {
     let library = catalog.library().ok()?;
-    let built = |id| library.tree(&served.name, id).ok().flatten();
-    served.offers.pack(&library, &served.name, (base, built(&base)?), (head, built(&head)?))
+    let built = library.tree(&served.name, &base).ok().flatten()?;
+    let sequence = (held.head.previous == Some(base)).then_some(held.head.sequence);
+    served.offers.pack(&library, &served.name, (base, built), (held.id, held.built()), sequence)
 }

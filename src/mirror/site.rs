@@ -105,7 +105,7 @@ impl Site {
             Some(served) => served,
             None => {
                 let number = self.index.module_number(name).map_err(index_failure)?;
-                let offers = Offers::open(self.home.inner(), name);
+                let offers = Offers::open(&self.home, name);
                 let served = Served::load(&self.index, name, number, offers, self.tag, signer);
                 let served = Arc::new(served.map_err(index_failure)?);
                 self.catalog.put(served.clone());
