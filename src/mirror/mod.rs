@@ -21,6 +21,7 @@ mod line;
 pub mod listing;
 pub mod monitor;
 mod node;
+pub mod packs;
 pub mod register;
 pub mod report;
 mod root;
