@@ -30,6 +30,7 @@ pub mod offers;
 mod overview;
 mod past;
 mod peers;
+mod packs;
 pub mod register;
 pub mod report;
 mod root;

@@ -11,6 +11,7 @@ mod reader;
 
 use std::collections::BTreeMap;
 
+pub use file::PEEK_LEN;
 pub use literals::Literal;
 pub use reader::PushReader;
 

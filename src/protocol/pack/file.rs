@@ -8,13 +8,26 @@ use super::{Pack, PushReader};
 use crate::protocol::limits::{MESSAGE_HEADER_LEN, PACK_BYTES_MAX};
 use crate::protocol::message::{Message, Offer, tag};
 use crate::tree::codec::{Malformed, bounded, decode};
+use crate::tree::hash::HeadId;
 
 const MAGIC: &[u8] = b"mirra pack\x01";
 /// Tag of the frame that holds the context of the BATCH right behind it.
 const CONTEXT: u8 = 0;
 const SUM_LEN: usize = 32;
+/// Bytes from the start of a file that [`Pack::peek`] needs.
+pub const PEEK_LEN: usize = 128;
 
 impl Pack {
+    /// Base and head of the pack whose file starts with these bytes; `None` when it cannot be one. Nothing else of the
+    /// file is checked.
+    #[must_use]
+    pub fn peek(start: &[u8]) -> Option<(HeadId, HeadId)> {
+        let mut rest = start.strip_prefix(MAGIC)?;
+        let first = next_frame(&mut rest).filter(|message| message.tag == tag::OFFER)?;
+        let offer: Offer = decode("offer", &first.body).ok()?;
+        Some((offer.base?, offer.head))
+    }
+
     /// The bytes of the pack as a file.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
