@@ -46,10 +46,10 @@ impl Survey<'_> {
         let progress = Watched { monitor, cancel: &cancel };
         let options = ScanOptions {
             module: self.module,
-            start: &TreePath::top(),
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             exclude: self.exclude,
             previous: self.previous,
+            held: &|_| false,
             classes: self.classes,
             held: self.held,
             patience: Patience::default(),
