@@ -20,3 +20,4 @@ pub mod read;
 pub mod scan;
 pub mod stage;
 pub mod verify;
+pub mod watch;

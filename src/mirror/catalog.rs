@@ -24,9 +24,6 @@ const SIMILAR_FILES: usize = 4;
 /// Places of a file that are looked at in a tree to tell whether it is there.
 const SAME_FILES: u32 = 8;
 
-/// Files that are looked at for one of the same content.
-const SAME_FILES: u32 = 4;
-
 /// All modules that are served, shared by every connection.
 pub struct Catalog {
     index: Index,
@@ -149,11 +146,6 @@ impl Source for Library {
         })
     }
 
-    fn paths_of(&self, module: &str, id: &FileId) -> Vec<TreePath> {
-        let Some(served) = self.catalog.get(module) else { return Vec::new() };
-        let found = self.reader.paths_of(served.number, id, SAME_FILES).unwrap_or_default();
-        found.into_iter().map(|(path, _)| path).collect()
-    }
 }
 
 /// The newest signed objects for one who has the head `have` and root files up to version `root`.

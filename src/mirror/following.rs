@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use news::{Event, Reader, Shared};
+pub(super) use news::Event;
+use news::{Reader, Shared};
 
 use super::command::TIMEOUT;
 use super::config::{Followed, Kind};

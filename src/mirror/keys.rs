@@ -139,9 +139,7 @@ impl Keys {
     #[must_use]
     pub fn route_tag(&self) -> RouteTag {
         let derived = blake3::derive_key("mirra 2026 route tag", &*self.channel);
-        let mut tag = RouteTag::default();
-        tag.copy_from_slice(derived.split_at(tag.len()).0);
-        tag
+        derived.first_chunk().copied().unwrap_or_default()
     }
 
     /// The public X25519 key of the Noise handshake.

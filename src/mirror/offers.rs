@@ -78,6 +78,12 @@ impl Offers {
         }
     }
 
+    /// Bytes that are kept.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.store.as_ref().map_or(0, PackStore::bytes)
+    }
+
     /// A chunk that some pack holds.
     #[must_use]
     pub fn chunk(&self, id: &ChunkId) -> Option<Vec<u8>> {

@@ -55,6 +55,7 @@ fn look_at(site: &Site, reader: &Reader, module: &Module, stale_after: Duration)
         Role::Node if current => late(confirmed.max(created)),
         Role::Node => late(created) || published.is_none() && trouble.is_some(),
     };
+    let served = site.catalog.get(&module.name);
     let path = site.home.base().join(path);
     let there = path.is_dir();
     let mut status = ModuleStatus {
@@ -81,7 +82,8 @@ fn look_at(site: &Site, reader: &Reader, module: &Module, stale_after: Duration)
         transfer,
         watch,
         error: trouble,
-        followers: site.catalog.get(&module.name).map_or(0, |served| served.followers()),
+        packs_bytes: served.as_ref().map_or(0, |served| served.offers.bytes()),
+        followers: served.as_ref().map_or(0, |served| served.followers()),
         stale,
     };
     status.state = words(&status, there, current).to_owned();

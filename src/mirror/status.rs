@@ -70,6 +70,8 @@ pub struct ModuleStatus {
     pub watch: Option<WatchStatus>,
     /// The last thing that went wrong, until it is cured.
     pub error: Option<Trouble>,
+    /// Bytes of change packs that are kept of it.
+    pub packs_bytes: u64,
     /// Peers that follow it from here.
     pub followers: u64,
     /// Whether it is older than it should be.

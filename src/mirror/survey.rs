@@ -49,7 +49,6 @@ impl Survey<'_> {
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             exclude: self.exclude,
             previous: self.previous,
-            held: &|_| false,
             classes: self.classes,
             held: self.held,
             patience: Patience::default(),

@@ -126,7 +126,7 @@ fn apply(
 ) -> Result<Came, Failure> {
     let mut batch = index.batch().map_err(index_failure)?;
     let mut reader = ChangeReader::new(base, wanted.entries);
-    let mut work = || {
+    let work = || {
         for body in bodies {
             reader.apply(&body?, &mut batch).map_err(Applied::Wrong)?;
         }

@@ -18,6 +18,8 @@ use super::monitor::Stop;
 use super::root::Root;
 use super::site::Site;
 use super::status::{Activity, Degraded, WatchStatus};
+use super::survey::exclude;
+use crate::disk::exclude::Exclude;
 use crate::disk::watch::{Health, Hint, Watch};
 
 /// Hints that wait for the thread; when there are more, it looks at everything instead.
@@ -134,7 +136,8 @@ impl Watching {
     /// Starts to watch. If that fails, it is tried again later, and everything is looked at more often.
     fn watch(&self, bell: &Arc<Bell>) -> Option<Watch> {
         let hints = bell.clone();
-        match Watch::start(&self.path(), move |hint| hints.hint(hint)) {
+        let exclude = exclude(&self.own.exclude).unwrap_or_else(|_| Exclude::nothing());
+        match Watch::start(&self.path(), exclude, move |hint| hints.hint(hint)) {
             Ok(watch) => {
                 self.desk.set_watch(Some(status(watch.health())));
                 Some(watch)

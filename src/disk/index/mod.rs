@@ -199,6 +199,20 @@ impl Index {
         Ok(Batch { writer, open: true, _hold: hold })
     }
 
+    /// The number of the module `name`, which is made, durably, if there is none.
+    ///
+    /// # Errors
+    /// [`IndexError::Sql`].
+    pub fn module_number(&self, name: &str) -> Result<ModuleNumber, IndexError> {
+        if let Some(number) = self.reader()?.find_module(name)? {
+            return Ok(number);
+        }
+        let mut batch = self.batch()?;
+        let number = batch.module(name)?;
+        batch.commit()?;
+        Ok(number)
+    }
+
     /// Keeps pages from being collected while it lives: for who builds a tree in several batches.
     #[must_use]
     pub fn hold(&self) -> Hold {

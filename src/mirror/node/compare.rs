@@ -79,7 +79,7 @@ impl Session<'_> {
         }
         self.monitor.phase(Phase::Fetching);
         self.monitor.total(files, bytes);
-        self.guard(scan, totals.removed)?;
+        self.guard(local, totals.removed)?;
         // What is here may be moved and need no room, so this refuses only what cannot fit.
         self.stage.room(self.missing_bytes(bytes)?).map_err(|e| stage_failure(&e))
     }
