@@ -20,4 +20,3 @@ pub mod read;
 pub mod scan;
 pub mod stage;
 pub mod verify;
-pub mod watch;

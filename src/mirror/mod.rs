@@ -17,7 +17,6 @@ pub mod executor;
 pub mod failure;
 mod following;
 pub mod gate;
-mod gathering;
 pub mod init;
 pub mod keys;
 mod ledger;
