@@ -14,6 +14,7 @@ pub mod dial;
 pub mod executor;
 pub mod failure;
 pub mod gate;
+pub mod gathering;
 pub mod init;
 pub mod keys;
 mod ledger;
