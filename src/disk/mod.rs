@@ -4,7 +4,7 @@
 //! ever resolved by the kernel from the process's own root or working directory.
 //!
 //! Read in this order: [`dir`] (the calls), [`index`] (what is remembered), [`read`] (a file as its chunks),
-//! [`exclude`] (what is left out), [`scan`] (a tree as its pages).
+//! [`exclude`] (what is left out), [`scan`] (a tree as its pages), [`watch`] (hints of what changed in it).
 //!
 //! The receiving side: [`stage`] (where new content waits), [`verify`] (what is really on disk), [`publish`] (a target
 //! becomes another tree, path by path), [`grace`] (what stood there before), [`fault`] (a call that failed, and where).
@@ -20,3 +20,4 @@ pub mod read;
 pub mod scan;
 pub mod stage;
 pub mod verify;
+pub mod watch;

@@ -17,6 +17,7 @@ pub mod executor;
 pub mod failure;
 mod following;
 pub mod gate;
+pub mod gathering;
 pub mod init;
 pub mod keys;
 mod ledger;

@@ -16,3 +16,4 @@ mod session;
 mod sync;
 mod tidy;
 mod vectors;
+mod watch;

@@ -35,6 +35,15 @@ use crate::tree::hash::DirId;
 use crate::tree::name::TreePath;
 use crate::tree::page::PageError;
 
+/// How much of a path is to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Depth {
+    /// The path itself.
+    Alone,
+    /// The path and everything below it.
+    Below,
+}
+
 /// How to scan.
 #[derive(Clone, Copy)]
 pub struct ScanOptions<'a> {
