@@ -100,7 +100,7 @@ impl Node<'_> {
     pub(super) fn sync(&self, monitor: &dyn Monitor) -> Result<Synced, Failure> {
         let began = Instant::now();
         let name = self.from.module.as_deref().unwrap_or_default();
-        let module = self.module_number(name)?;
+        let module = self.index.module_number(name).map_err(index_failure)?;
         let known = Known::load(self.index, module).map_err(index_failure)?;
         let (target, fresh) = self.open_target()?;
         let settled = self.check_target(&target, module, fresh)?;
@@ -118,13 +118,6 @@ impl Node<'_> {
         let totals = session.run()?;
         session.line.close();
         Ok(session.report(totals, began.elapsed()))
-    }
-
-    fn module_number(&self, name: &str) -> Result<ModuleNumber, Failure> {
-        let mut batch = self.index.batch().map_err(index_failure)?;
-        let module = batch.module(name).map_err(index_failure)?;
-        batch.commit().map_err(index_failure)?;
-        Ok(module)
     }
 
     /// Opens the target, made if it is missing; says whether it was.

@@ -55,7 +55,7 @@ impl Root<'_> {
             let fix = "mount or restore it; nothing was published, and nodes keep what they have";
             Failure { fix: fix.into(), ..Failure::local(format!("cannot read {}", path.display()), &e) }
         })?;
-        let module = self.module_number(name)?;
+        let module = self.index.module_number(name).map_err(index_failure)?;
         let reader = self.index.reader().map_err(index_failure)?;
         let last = reader.newest_head(module, HeadState::Published).map_err(index_failure)?;
         let last = last.and_then(|stored| Newest::of(&stored, None));
@@ -90,13 +90,6 @@ impl Root<'_> {
         }
         self.serve(name, own, dir, newest.clone())?;
         Ok(self.report(name, &path, &newest.head, changed, &scan))
-    }
-
-    fn module_number(&self, name: &str) -> Result<crate::disk::index::ModuleNumber, Failure> {
-        let mut batch = self.index.batch().map_err(index_failure)?;
-        let module = batch.module(name).map_err(index_failure)?;
-        batch.commit().map_err(index_failure)?;
-        Ok(module)
     }
 
     /// Refuses a tree that lost more than anybody deletes on purpose.
@@ -169,7 +162,7 @@ impl Root<'_> {
             served.set_newest(newest);
             return Ok(());
         }
-        let module = self.module_number(name)?;
+        let module = self.index.module_number(name).map_err(index_failure)?;
         let roots = vec![(1, self.keys.root_file().encode())];
         let signer = Some(Arc::new(self.keys.head().clone()));
         let title = own.title.as_deref().unwrap_or_default();

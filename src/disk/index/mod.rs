@@ -197,6 +197,17 @@ impl Index {
         Ok(Batch { writer, open: true, _hold: hold })
     }
 
+    /// The number of the module `name`, which is made, durably, if there is none.
+    ///
+    /// # Errors
+    /// [`IndexError::Sql`].
+    pub fn module_number(&self, name: &str) -> Result<ModuleNumber, IndexError> {
+        let mut batch = self.batch()?;
+        let module = batch.module(name)?;
+        batch.commit()?;
+        Ok(module)
+    }
+
     /// Keeps pages from being collected while it lives: for who builds a tree in several batches.
     #[must_use]
     pub fn hold(&self) -> Hold {
