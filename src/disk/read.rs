@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::chunks::cut;
 use super::dir::{Dir, StatKey, look_fd};
 use super::index::files::FileRow;
 use super::index::similar::Samples;
@@ -255,7 +256,7 @@ impl Source<'_> {
         sink: &mut dyn PageSink,
     ) -> Result<(Class, bool), ReadError> {
         let size = self.left;
-        let mut held = self.fill(buffer, 0)?;
+        let held = self.fill(buffer, 0)?;
         let class = match class {
             Some(class) => class,
             // All of the file is at hand, so its samples are.
@@ -264,23 +265,9 @@ impl Source<'_> {
             }
             None => self.sample()?,
         };
-        loop {
-            let mut at = 0;
-            while let Some(len) = self.next_chunk(buffer.get(at..held).unwrap_or(&[]), class) {
-                list.push(buffer.get(at..at + len).unwrap_or(&[]), sink)?;
-                at += len;
-            }
-            if self.left == 0 {
-                return Ok((class, true));
-            }
-            buffer.copy_within(at..held, 0);
-            held -= at;
-            let more = self.fill(buffer, held)?;
-            if more == held {
-                return Ok((class, false));
-            }
-            held = more;
-        }
+        let fill = |buffer: &mut [u8], held| if self.left == 0 { Ok(held) } else { self.fill(buffer, held) };
+        cut(buffer, held, class, fill, |_, bytes| Ok::<_, ReadError>(list.push(bytes, sink)?))?;
+        Ok((class, self.left == 0))
     }
 
     /// Reads and cuts on a second thread, and hashes on this one; `false` when the file ended early.

@@ -92,9 +92,7 @@ impl Lab {
 
 fn open_index(at: &Path) -> (Index, ModuleNumber) {
     let index = Index::open(at).unwrap();
-    let mut batch = index.batch().unwrap();
-    let module = batch.module("m").unwrap();
-    batch.commit().unwrap();
+    let module = index.module_number("m").unwrap();
     (index, module)
 }
 
