@@ -8,6 +8,7 @@ use toml_edit::{Document, Item, TableLike};
 
 use super::failure::{Exit, Failure};
 use super::gate::{Gate, Span};
+use crate::protocol::limits::TITLE_MAX;
 use crate::tree::address::Address;
 use crate::tree::signed::check_module_name;
 
@@ -195,10 +196,19 @@ fn read_module(name: &str, all: &Section<'_>) -> Result<Module, Failure> {
             path: path.into(),
             publish: section.parsed("publish", str::parse)?.unwrap_or_default(),
             exclude: section.patterns("exclude")?,
-            title: section.string("title")?,
+            title: read_title(&section)?,
         })
     };
     Ok(Module { name: name.to_owned(), kind, paused: section.boolean("paused")?.unwrap_or(false) })
+}
+
+/// A title that others will take: longer ones are refused by whoever lists this mirra.
+fn read_title(section: &Section<'_>) -> Result<Option<String>, Failure> {
+    let title = section.string("title")?;
+    let Some(len) = title.as_ref().map(String::len).filter(|len| *len > TITLE_MAX) else { return Ok(title) };
+    let span = section.table.get("title").and_then(Item::span);
+    let why = format!("the title in {} has {len} bytes, of {TITLE_MAX} that it may have", section.title);
+    Err(section.source.wrong(span, why, format!("shorten the title in {}", section.title)))
 }
 
 /// The file that is read.
@@ -374,6 +384,9 @@ mod tests {
         check("[module.a]\npath = \"p\"\nexculde = []", ":5", "", "\"exclude\"");
         check("[module.a]\npath = \"p\"\nexclude = [\"[\"]", ":5", "", "");
         check("[module.a]\npath = \"p\"\npublish = \"now\"", ":5", "none of live, quiet", "");
+        let title = |len: usize| format!("[module.a]\npath = \"p\"\ntitle = \"{}\"", "ä".repeat(len / 2));
+        check(&title(258), ":5", "the title in [module.a] has 258 bytes, of 256", "shorten the title in [module.a]");
+        assert!(parse(&format!("{SERVER}{}", title(256))).is_ok());
         check("[module.a]\nfrom = \"h\"", ":4", "names no module", "");
         check("[module.a]\nfrom = \"h/a\"\npath = \"p\"", ":5", "unknown key \"path\"", "");
         check("[module.\".a\"]\npath = \"p\"", "", "module's name", "");

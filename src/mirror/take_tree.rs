@@ -14,10 +14,10 @@ use crate::protocol::descent::{Descent, DescentError};
 use crate::protocol::message::{AtHead, Message, Refused, Tree, refusal, tag};
 use crate::protocol::pack::Pack;
 use crate::tree::codec::decode;
+use crate::tree::count::is_whole;
 use crate::tree::diff::changes;
 use crate::tree::dir::Built;
-use crate::tree::edit::{EditError, recount};
-use crate::tree::entry::Body;
+use crate::tree::edit::EditError;
 use crate::tree::hash::{DirId, HeadId};
 use crate::tree::limits::PATH_DEPTH_MAX;
 use crate::tree::hash::ID_LEN;
@@ -198,31 +198,17 @@ fn by_descent(index: &Index, line: &Line, head: HeadId, wanted: Built, monitor: 
 /// Compares the totals and the cut of every directory with what is said of it. Directories that were held are checked
 /// as well: it is one pass over pages that are needed next anyway.
 fn check_totals(pages: &dyn PageSource, wanted: Built, line: &Line) -> Result<(), Failure> {
-    let wrong = |built: Built| recount(pages, built.id).map(|counted| counted != built).map_err(page_failure);
-    if wrong(wanted)? {
-        return Err(wrong_tree(line));
-    }
-    for change in changes(pages, None, Some(wanted.id)) {
-        let change = change.map_err(page_failure)?;
-        if change.path.depth() > PATH_DEPTH_MAX {
-            return Err(wrong_tree(line));
-        }
-        if let Some(Body::Directory { entries, bytes, id }) = change.new.map(|entry| entry.body)
-            && wrong(Built { id, entries, bytes })?
-        {
-            return Err(wrong_tree(line));
-        }
-    }
-    Ok(())
+    if is_whole(pages, wanted).map_err(page_failure)? { Ok(()) } else { Err(wrong_tree(line)) }
 }
 
 /// Paths that changes give are checked as they are decoded; directories taken over from elsewhere may lie deeper than
-/// before.
+/// before. No more is walked than the signed head says is there.
 fn check_depth(pages: &dyn PageSource, base: DirId, wanted: Built, line: &Line) -> Result<(), Failure> {
+    let mut left = wanted.entries;
     for change in changes(pages, Some(base), Some(wanted.id)) {
-        if change.map_err(page_failure)?.path.depth() > PATH_DEPTH_MAX {
-            return Err(wrong_tree(line));
-        }
+        let change = change.map_err(page_failure)?;
+        let rest = left.checked_sub(u64::from(change.new.is_some()));
+        left = rest.filter(|_| change.path.depth() <= PATH_DEPTH_MAX).ok_or_else(|| wrong_tree(line))?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::message::{Message, WireChange, operation, tag};
 use super::packed::{pack, unpack};
 use crate::tree::chunker::Class;
 use crate::tree::codec::{Malformed, decode, encode};
+use crate::tree::count::recount;
 use crate::tree::diff::{Change, Changes, changes};
 use crate::tree::dir::{Built, Entries};
 use crate::tree::edit::{Edit, EditError, Editor, PageStore};
@@ -201,8 +202,8 @@ impl ChangeReader {
         if records.is_empty() {
             return Err(Malformed::Rule { what: "changes", rule: "none are in the message" }.into());
         }
-        let rule = Malformed::Rule { what: "changes", rule: "are more than the two trees have entries" };
-        self.left = self.left.checked_sub(records.len() as u64).ok_or(rule)?;
+        let too_many = || Malformed::Rule { what: "changes", rule: "are more than the two trees have entries" };
+        self.left = self.left.checked_sub(records.len() as u64).ok_or_else(too_many)?;
         let mut last = Vec::new();
         for record in records {
             let keep = last
@@ -213,12 +214,11 @@ impl ChangeReader {
             let held = record.operation == operation::HELD_DIRECTORY;
             let edit = edit(&path, record)?;
             if let Edit::Put(entry) = &edit
+                && let Body::Directory { entries, bytes, id } = entry.body
                 && held
-                && let Some(id) = entry.directory_id()
-                && store.page(id.as_bytes()).map_err(EditError::Page)?.is_none()
             {
-                // A page that is held must mean that all below it is held.
-                return Err(EditError::NoDirectory(path).into());
+                self.left = self.left.checked_sub(entries).ok_or_else(too_many)?;
+                check_held(&path, Built { id, entries, bytes }, store)?;
             }
             self.editor.apply(&path, edit, store)?;
             last = bytes;
@@ -232,6 +232,17 @@ impl ChangeReader {
     /// [`ChangeError`].
     pub fn finish(self, store: &mut dyn PageStore) -> Result<Built, ChangeError> {
         Ok(self.editor.finish(store)?)
+    }
+}
+
+/// A directory that is taken over is one that is held, which means that all below it is, and holds what the change says
+/// of it.
+fn check_held(path: &TreePath, said: Built, store: &dyn PageStore) -> Result<(), ChangeError> {
+    match recount(store, said.id, said.entries) {
+        Ok(Some(counted)) if counted == said => Ok(()),
+        Ok(_) => Err(Malformed::Rule { what: "change", rule: "says of a held directory what is not so" }.into()),
+        Err(PageError::Missing(_)) => Err(EditError::NoDirectory(path.clone()).into()),
+        Err(error) => Err(EditError::Page(error).into()),
     }
 }
 

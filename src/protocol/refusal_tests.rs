@@ -40,6 +40,11 @@ fn a_held_directory_that_is_not_held_is_refused() {
         assert!(matches!(got, Err(ChangeError::Edit(EditError::NoDirectory(_)))), "{got:?}");
     }
     apply(Some(base), &mut pages, held(base.id)).unwrap();
+    // One that is held, and other totals than it has.
+    for (size, class) in [(0, 0), (2, 0), (1, 1), (9, 0), (u64::MAX, 0)] {
+        let got = apply(Some(base), &mut pages, WireChange { size, class, ..held(base.id) });
+        assert!(matches!(got, Err(ChangeError::Malformed(_))), "{got:?}");
+    }
 }
 
 #[test]

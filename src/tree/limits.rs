@@ -26,6 +26,8 @@ pub const PAGE_HEAD_BYTES: usize = 5;
 pub const PAGE_LEVELS_MAX: u8 = 8;
 /// Bits of an item's key hash that are zero where a page ends: one item in 2^5.
 pub const PAGE_CUT_BITS: u32 = 5;
+/// Entries of one tree; nobody believes a head that says more.
+pub const ENTRIES_MAX: u64 = 100_000_000;
 /// Bytes of the payload of any signed object.
 pub const SIGNED_PAYLOAD_MAX: usize = 4 * 1024;
 /// Signatures on one signed object.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::codec::{Malformed, bounded, decode_canonical, encode};
 use super::entry::{MODE_MASK, Meta, Mtime};
 use super::hash::{Authority, HeadId, ModuleId, SnapshotId};
-use super::limits::{ENVELOPE_MAX, KEYS_MAX, MODULE_NAME_MAX, SIGNATURES_MAX, SIGNED_PAYLOAD_MAX};
+use super::limits::{ENTRIES_MAX, ENVELOPE_MAX, KEYS_MAX, MODULE_NAME_MAX, SIGNATURES_MAX, SIGNED_PAYLOAD_MAX};
 
 /// An Ed25519 public key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -279,6 +279,7 @@ impl Payload for Head {
     fn check(&self) -> Result<(), Malformed> {
         let rule = |rule| Err(Malformed::Rule { what: "head", rule });
         check_module_name(&self.name)?;
+        bounded("entries of a tree", self.entries, ENTRIES_MAX)?;
         if self.mode & !MODE_MASK != 0 || self.mtime_nanos >= 1_000_000_000 {
             return rule("its mode or mtime is out of range");
         }

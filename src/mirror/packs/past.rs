@@ -39,14 +39,16 @@ impl Past {
     pub(super) fn add(&mut self, sequence: u64, pack: &Pack) {
         let mut literals = pack.literals();
         // Counted as they come and not as they stay, which is never more.
-        while self.packs.values().sum::<usize>() + literals.len() > CHUNKS_MAX {
-            match self.packs.iter().find(|(number, count)| **number < sequence && **count > 0) {
-                Some((oldest, _)) => self.clear(*oldest),
-                None => literals.clear(),
+        let room = |packs: &BTreeMap<u64, usize>, more| packs.values().sum::<usize>() + more <= CHUNKS_MAX;
+        while !room(&self.packs, literals.len()) {
+            let older = self.packs.iter().find(|(number, count)| **number < sequence && **count > 0);
+            match older.map(|(number, _)| *number) {
+                Some(oldest) => self.clear(oldest),
+                None => break,
             }
-            if literals.is_empty() {
-                break;
-            }
+        }
+        if !room(&self.packs, literals.len()) {
+            literals.clear();
         }
         self.packs.insert(sequence, literals.len());
         for literal in literals {

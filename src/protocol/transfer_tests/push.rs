@@ -124,7 +124,7 @@ fn copies_and_moves_push_no_content() {
 
 #[test]
 fn a_small_edit_of_a_large_file_is_pushed() {
-    let old = one(noise(9, 2 * PACK_CONTENT_MAX));
+    let old = one(noise(9, PACK_CONTENT_MAX + 1_000_000));
     let mut new = old.clone();
     new.get_mut("f").unwrap()[5_000_000] ^= 1;
     let sender = Sender::new(&old, &new);
