@@ -19,6 +19,7 @@ pub mod keys;
 mod ledger;
 mod line;
 pub mod listing;
+pub mod look;
 pub mod manage;
 pub mod monitor;
 mod node;

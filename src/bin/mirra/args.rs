@@ -55,7 +55,7 @@ pub(crate) enum Word {
     Publish(Publish),
     /// Follow a module of another mirra
     Sync(Sync),
-    /// List the modules of another mirra
+    /// List the modules of another mirra, or what is in one
     Ls(Ls),
     /// Show how the modules of this home are
     Status(Status),
@@ -197,12 +197,33 @@ pub(crate) struct Sync {
     pub(crate) json: bool,
 }
 
+const LS_EXAMPLES: &str = "\
+Examples:
+  mirra ls host.example                    its modules
+  mirra ls host.example:6008/photos -l     the top of one of them
+  mirra ls host.example/photos/2026 -R     all below a directory
+
+Names are printed as they are, but for a backslash, which is \\\\, and bytes that are
+no printable text, each of which is \\xNN. --json gives one object a line.";
+
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mirra ls host.example\n  mirra ls host.example:6008 --json")]
+#[command(after_help = LS_EXAMPLES)]
 pub(crate) struct Ls {
-    /// HOST or HOST:PORT
-    #[arg(value_name = "HOST[:PORT]")]
+    /// HOST, HOST:PORT or either with /MODULE or /MODULE/PATH behind
+    #[arg(value_name = "HOST[:PORT][/MODULE[/PATH]]")]
     pub(crate) source: String,
+
+    /// Show mode, size, time and the targets of links
+    #[arg(short, long)]
+    pub(crate) long: bool,
+
+    /// List all below it, too
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+
+    /// The key of the module's owner
+    #[arg(long)]
+    pub(crate) key: Option<String>,
 
     /// How long to wait for a silent host
     #[arg(long, value_name = "DUR", default_value = "10s")]

@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod demo;
+mod ls;
 mod print;
 mod screen;
 mod signals;
@@ -75,7 +76,7 @@ fn carry_out(line: Line, screen: &Screen) -> Result<Exit, Failure> {
             perform(&home, &command, command::TIMEOUT, args.json, screen)
         }
         Some(Word::Sync(args)) => sync(&home, args, screen),
-        Some(Word::Ls(args)) => ls(args, screen),
+        Some(Word::Ls(args)) => ls::ls(&args, screen),
         Some(Word::Demo(args)) => demo::demo(&args, screen),
         Some(Word::Status(args)) => perform(&home, &Command::Status, command::TIMEOUT, args.json, screen),
         Some(Word::Key(args)) => match args.word {
@@ -205,16 +206,6 @@ fn address(args: &args::Sync) -> Result<Address, Failure> {
     }
     // What was put together is read again, so that a module that no mirra can have is refused here.
     Address::parse(&address.to_string()).map_err(|e| usage(e.to_string(), forms))
-}
-
-fn ls(args: args::Ls, screen: &Screen) -> Result<Exit, Failure> {
-    let fix = "mirra ls HOST[:PORT]";
-    let wrong = |why: String| Failure::new(Exit::Usage, format!("cannot list {}", args.source), why, fix);
-    let address = Address::parse(&args.source).map_err(|e| wrong(e.to_string()))?;
-    if address.module.is_some() {
-        return Err(wrong("only the modules of a host can be listed".into()));
-    }
-    finish(args.json, screen, |progress| mirra::list(&address.host, args.timeout.0, progress))
 }
 
 fn perform(home: &Path, command: &Command, wait: Duration, json: bool, screen: &Screen) -> Result<Exit, Failure> {

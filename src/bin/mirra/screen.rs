@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use mirra::{Monitor, Phase, Stop};
+use mirra::{Exit, Failure, Monitor, Phase, Stop};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::words;
@@ -43,6 +43,18 @@ impl Screen {
     pub(crate) fn shout(&self, text: &str) {
         // Nobody is left to be told when stderr is gone.
         drop(self.write(format!("{text}\n").as_bytes()));
+    }
+
+    /// Writes to stdout between two redraws of the progress. Whoever closed it early has what he wants, and asks for no
+    /// more.
+    pub(crate) fn out(&self, text: &str) -> Result<(), Failure> {
+        let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        let write = || io::stdout().write_all(text.as_bytes());
+        let written = bar.as_ref().map_or_else(write, |bar| bar.suspend(write));
+        written.map_err(|e| match e.kind() {
+            io::ErrorKind::BrokenPipe => Failure::new(Exit::Ok, "nobody reads on", e.to_string(), "nothing is wrong"),
+            _ => Failure::local("cannot write to stdout", &e),
+        })
     }
 
     /// Writes between two redraws of the progress.
