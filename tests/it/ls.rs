@@ -134,3 +134,11 @@ fn what_cannot_be_listed_says_why() {
     mirra(&world.node("n"), &["ls", &format!("127.0.0.1:{}/m", free_port())]).expect_failure(5);
     assert!(!world.node("nowhere").exists());
 }
+
+#[test]
+fn a_sync_without_a_module_says_which_there_are() {
+    let world = World::new(|tree| fs::write(tree.join("file"), "").unwrap());
+    let ended = mirra(&world.node("node"), &["sync", &world.address()]).expect_failure(2);
+    assert!(ended.stderr.starts_with("m  ") && ended.stderr.contains(&format!("mirra sync {} m", world.address())));
+    assert!(ended.stdout.is_empty() && !world.node("node").exists());
+}

@@ -55,6 +55,14 @@ pub(crate) enum Word {
     Publish(Publish),
     /// Follow a module of another mirra
     Sync(Sync),
+    /// Share a module no longer
+    Unshare(Leave),
+    /// Follow a module no longer
+    Unsync(Leave),
+    /// Let a module rest, or all: what is there is served on
+    Pause(Which),
+    /// Take a module up again, or all
+    Resume(Which),
     /// List the modules of another mirra, or what is in one
     Ls(Ls),
     /// Show how the modules of this home are
@@ -169,7 +177,7 @@ pub(crate) struct Sync {
     #[arg(value_name = "HOST[:PORT]")]
     pub(crate) source: String,
 
-    /// The module, if the address does not name it
+    /// The module, if the address does not name it; without one, a terminal is asked
     pub(crate) module: Option<String>,
 
     /// The directory to put it in [default: MODULE beside .mirra]
@@ -191,6 +199,34 @@ pub(crate) struct Sync {
     /// How long to wait for a busy home or a silent host
     #[arg(long, value_name = "DUR", default_value = "10s")]
     pub(crate) timeout: Span,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Leave {
+    /// The module
+    pub(crate) module: String,
+
+    /// Remove its directory and all that is in it; asks on a terminal
+    #[arg(long)]
+    pub(crate) delete_data: bool,
+
+    /// Remove it without a question
+    #[arg(short, long, requires = "delete_data")]
+    pub(crate) yes: bool,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// The module [default: all of this home]
+    pub(crate) module: Option<String>,
 
     /// Print the result as JSON
     #[arg(long)]
@@ -237,6 +273,10 @@ pub(crate) struct Ls {
 #[derive(Debug, Args)]
 #[command(after_help = "Exit code 12 when a module is older than it should be.")]
 pub(crate) struct Status {
+    /// Show it again as it changes, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -49,8 +49,19 @@ pub(crate) fn span(time: Duration) -> String {
 
 /// `3m old`
 pub(crate) fn age(created_ms: u64, now: SystemTime) -> String {
+    format!("{} old", since(created_ms, now))
+}
+
+/// `3m`, the time since a point in time; `0s` before it.
+pub(crate) fn since(at_ms: u64, now: SystemTime) -> String {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{} old", span(now.saturating_sub(Duration::from_millis(created_ms))))
+    span(now.saturating_sub(Duration::from_millis(at_ms)))
+}
+
+/// `12s`, the time until a point in time; `0s` once it is there.
+pub(crate) fn until(at_ms: u64, now: SystemTime) -> String {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    span(Duration::from_millis(at_ms).saturating_sub(now))
 }
 
 /// Bytes that should be text, as one word that can be read back: what is not printable UTF-8, or would change the order
