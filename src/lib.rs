@@ -45,6 +45,7 @@ pub use mirror::init::{PublicKeys, init, is_ready, show_keys};
 pub use mirror::listing::list;
 pub use mirror::look::{Place, look};
 pub use mirror::monitor::{Monitor, Phase, Stop};
+pub use mirror::pace::Pace;
 pub use mirror::register::check_apart;
 pub use mirror::{command, report};
 pub use tree::address::{Address, DEFAULT_PORT, Host};

@@ -23,6 +23,7 @@ pub mod look;
 pub mod manage;
 pub mod monitor;
 mod node;
+pub mod pace;
 pub mod register;
 pub mod report;
 mod root;
