@@ -165,6 +165,56 @@ pub struct Listing {
     pub modules: Vec<RemoteModule>,
 }
 
+/// One entry of a module of another mirra.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteEntry {
+    /// Its path in the module: bytes, which may be anything but NUL.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Permission bits.
+    pub mode: u16,
+    /// Time of last modification, seconds and nanoseconds since 1970.
+    pub mtime: (i64, u32),
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File {
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// A directory.
+    Directory {
+        /// Entries in it and below.
+        entries: u64,
+        /// Bytes of the files in it and below.
+        bytes: u64,
+    },
+    /// A symbolic link.
+    Link {
+        /// Where it points: bytes.
+        target: Vec<u8>,
+    },
+}
+
+/// What was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Looked {
+    /// The module.
+    pub module: String,
+    /// The sequence of the head whose tree it was.
+    pub sequence: u64,
+    /// The key of the module's owner, as it goes behind `#`.
+    pub key: String,
+    /// Whether that key was named by who asked. Else it is the word of the mirra that was asked.
+    pub key_named: bool,
+    /// Entries that were listed.
+    pub entries: u64,
+}
+
 /// One module of another mirra.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RemoteModule {

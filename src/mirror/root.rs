@@ -1,13 +1,13 @@
 //! Publishing on the root: the tree on disk becomes a signed head.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::clock::now_ms;
 use super::config::{Kind, Own};
 use super::desk::Desk;
 use super::failure::{Exit, Failure};
-use super::gathering::{Gathering, Ready};
+use super::gathering::Ready;
 use super::monitor::{Monitor, Phase};
 use super::node::Local;
 use super::past::forget_old;
@@ -101,11 +101,9 @@ impl Root<'_> {
             }
             _ => None,
         };
-        let writing: Option<Arc<Mutex<Gathering>>> = self.desk.gathering();
-        let held = |path: &TreePath| {
-            let gathering = writing.as_ref().map(|writing| writing.lock().unwrap_or_else(PoisonError::into_inner));
-            gathering.is_some_and(|gathering| gathering.writing().contains(path))
-        };
+        let gathering = self.desk.gathering();
+        let writing = gathering.map(|now| now.lock().unwrap_or_else(PoisonError::into_inner).writing());
+        let held = |path: &TreePath| writing.as_ref().is_some_and(|writing| writing.contains(path));
         let survey = Survey {
             index: &self.site.index,
             module: self.site.index.module_number(self.name).map_err(index_failure)?,

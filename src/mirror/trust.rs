@@ -85,6 +85,31 @@ pub(super) fn believe(
     state: &State,
 ) -> Result<Belief, BeliefError> {
     let now = now_ms();
+    let Judged { roots, belief, envelope, beat } = judge(name, named, known, state, now)?;
+    record(index, module, known, &roots, &belief, envelope, beat, now)?;
+    Ok(belief)
+}
+
+/// Checks an answer to POLL for the module `name` by what it holds alone, for who only looks: nothing is recorded, so
+/// nothing older is noticed.
+///
+/// # Errors
+/// [`BeliefError`].
+pub(super) fn glance(name: &str, named: Option<Authority>, state: &State) -> Result<Belief, BeliefError> {
+    Ok(judge(name, named, &Known::default(), state, now_ms())?.belief)
+}
+
+/// What an answer is worth.
+struct Judged {
+    roots: Roots,
+    belief: Belief,
+    /// The head as it was signed.
+    envelope: Vec<u8>,
+    /// A beat that vouches for it, as it was signed.
+    beat: Option<Vec<u8>>,
+}
+
+fn judge(name: &str, named: Option<Authority>, known: &Known, state: &State, now: u64) -> Result<Judged, BeliefError> {
     let roots = Roots::verify(known, named, state)?;
     if roots.newest.expires.is_some_and(|expires| expires <= now) {
         return Err(TrustError::Expired { what: "root file" }.into());
@@ -124,8 +149,7 @@ pub(super) fn believe(
         fresh: beat.as_ref().map(|(issued, _)| *issued),
         head,
     };
-    record(index, module, known, &roots, &belief, envelope, beat.map(|(_, bytes)| bytes), now)?;
-    Ok(belief)
+    Ok(Judged { roots, belief, envelope, beat: beat.map(|(_, bytes)| bytes) })
 }
 
 /// A head that was believed before, if the index still has it.

@@ -76,9 +76,11 @@ impl Watching {
         let gathering = Arc::new(Mutex::new(Gathering::new(self.own.publish)));
         self.desk.set_gathering(Some(gathering.clone()));
         self.desk.rest(if self.own.publish == Gate::Manual { Activity::Idle } else { Activity::Watching });
+        // It begins with a hint to look at everything: for what changed while nobody watched.
         let mut watch = self.watch(bell);
-        // What changed while nobody watched.
-        locked(&gathering).hint(Hint::All, began.elapsed());
+        if watch.is_none() {
+            locked(&gathering).hint(Hint::All, began.elapsed());
+        }
         let mut swept = began;
         let mut again = AGAIN_FIRST;
         while !self.stop.requested() {
@@ -145,7 +147,7 @@ impl Watching {
             Err(error) => {
                 let why = super::dial::chain(&error);
                 tracing::warn!(module = self.name, why, "the directory is not watched");
-                let fix = "mount or restore the directory; until then it is looked at once a minute".to_owned();
+                let fix = error.fix();
                 self.desk.set_watch(Some(WatchStatus { directories: 0, degraded: Some(Degraded { why, fix }) }));
                 None
             }

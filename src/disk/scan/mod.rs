@@ -69,15 +69,6 @@ pub struct ScanOptions<'a> {
     pub clock: &'a (dyn Fn() -> SystemTime + Sync),
 }
 
-/// How far a touched path reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
-    /// The path itself.
-    Alone,
-    /// It and everything below it.
-    Below,
-}
-
 /// What may have changed since a tree was known.
 #[derive(Clone, Copy)]
 pub struct Touched<'a> {

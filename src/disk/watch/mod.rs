@@ -88,6 +88,12 @@ impl Watch {
     pub fn health(&self) -> Health {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// Whether it has ended by itself.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.keeper.as_ref().is_none_or(JoinHandle::is_finished)
+    }
 }
 
 impl Drop for Watch {

@@ -243,7 +243,10 @@ pub(super) fn distrust(from: &Address, error: BeliefError) -> Failure {
 }
 
 /// Asks for the newest head.
-fn poll(line: &Line, known: &Known, monitor: &dyn Monitor) -> Result<State, Failure> {
+///
+/// # Errors
+/// [`Failure`].
+pub(super) fn poll(line: &Line, known: &Known, monitor: &dyn Monitor) -> Result<State, Failure> {
     let root = known.roots.last().map_or(0, |(version, _)| *version);
     let request = Poll { module: line.module.clone(), have: known.head.as_ref().map(|head| head.id), root };
     let exchange = line.ask(Message::new(tag::POLL, &request))?;
