@@ -16,17 +16,25 @@ const READ_LEN: usize = 1 << 20;
 pub fn each_chunk(file: &File, class: Class, each: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut at = 0;
     let fill = |buffer: &mut [u8], held| {
-        let space = buffer.get_mut(held..).unwrap_or_default();
-        let fresh = loop {
-            match file.read_at(space, at) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                done => break done?,
-            }
-        };
+        let fresh = read_full(file, buffer.get_mut(held..).unwrap_or_default(), at)?;
         at += fresh as u64;
         Ok(held + fresh)
     };
     cut(&mut vec![0; READ_LEN], 0, class, fill, each)
+}
+
+/// Reads from the offset `at` until `buffer` is full or the file ends, and says how much that was.
+pub(super) fn read_full(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut held = 0;
+    while let Some(space) = buffer.get_mut(held..).filter(|space| !space.is_empty()) {
+        match file.read_at(space, at + held as u64) {
+            Ok(0) => break,
+            Ok(n) => held += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(held)
 }
 
 /// Gives the chunks of what `fill` reads, each with its offset. `buffer` has space for the longest chunk, and holds the

@@ -37,7 +37,8 @@ pub(super) struct Part {
 
 /// Looks at what was touched alone; everything else is taken from the base. If nothing else has changed, the tree is
 /// the one that a [`scan`] would find, and the index knows the same of it. A directory that the base does not have is
-/// listed whole, however its path was touched. The cost does not depend on the size of the tree.
+/// listed whole, however its path was touched. The cost does not depend on the size of the tree; a few paths are looked
+/// at on the calling thread and written in one commit.
 ///
 /// # Errors
 /// [`ScanError`]. What was read before the error is in the index, and is not read again.
