@@ -3,6 +3,10 @@
 //! Directories are watched one by one, never by `notify`'s own recursion: that sets the watches of a new directory at a
 //! time that it does not tell, so nobody could know from when on nothing is missed, and it gives up at the first
 //! directory that vanishes meanwhile.
+//!
+//! Two things `notify` does not let be chosen. It asks the system to tell of every opening as well; that ends in
+//! `signs`. And for each directory that is removed it goes through all that are watched: where very many are removed at
+//! once hints come late, or the system's queue overflows and everything is looked at.
 
 use std::io;
 use std::path::{Path, PathBuf};
