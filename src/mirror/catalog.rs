@@ -145,7 +145,6 @@ impl Source for Library {
             self.reader.files_of_key(number, *key, 1).ok()?.into_iter().next().map(|found| found.0)
         })
     }
-
 }
 
 /// The newest signed objects for one who has the head `have` and root files up to version `root`.

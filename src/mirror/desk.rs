@@ -85,7 +85,8 @@ impl Desk {
     /// Keeps what went wrong until it is cured; it is tried again in `retry`.
     pub(super) fn trouble(&self, failure: &Failure, retry: Option<Duration>) {
         let mut facts = locked(&self.facts);
-        let since = facts.trouble.as_ref().filter(|trouble| trouble.failure == *failure).map(|trouble| trouble.since_ms);
+        let since =
+            facts.trouble.as_ref().filter(|trouble| trouble.failure == *failure).map(|trouble| trouble.since_ms);
         if since.is_none() {
             tracing::error!(what = failure.what, why = failure.why, fix = failure.fix, "it did not work");
         }

@@ -96,9 +96,7 @@ impl Root<'_> {
         monitor: &dyn Monitor,
     ) -> Result<Local, Failure> {
         let touched = match (&known, ready.filter(|ready| !ready.all)) {
-            (Some(known), Some(ready)) => {
-                Some(Touched { base: known.top, base_meta: known.meta, paths: &ready.paths })
-            }
+            (Some(known), Some(ready)) => Some(Touched { base: known.top, base_meta: known.meta, paths: &ready.paths }),
             _ => None,
         };
         let gathering = self.desk.gathering();

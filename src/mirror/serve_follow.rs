@@ -20,11 +20,7 @@ use crate::tree::hash::HeadId;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Answers FOLLOW until the follower, the module or the connection goes.
-pub(super) async fn follow(
-    mut stream: Stream,
-    catalog: &Arc<Catalog>,
-    request: &Message,
-) -> Result<(), ChannelError> {
+pub(super) async fn follow(mut stream: Stream, catalog: &Arc<Catalog>, request: &Message) -> Result<(), ChannelError> {
     let Ok(follow) = decode::<Follow>("follow", &request.body) else {
         return refuse(&stream, refusal::BAD_REQUEST).await;
     };

@@ -9,18 +9,18 @@ use super::monitor::Monitor;
 use super::spool::Spool;
 use crate::disk::index::{Index, IndexError};
 use crate::disk::stage::Stage;
-use crate::protocol::change::{ChangeError, ChangeReader};
+use crate::protocol::change::{ChangeError, ChangeReader, records_in};
 use crate::protocol::descent::{Descent, DescentError};
 use crate::protocol::message::{AtHead, Message, Refused, Tree, refusal, tag};
 use crate::protocol::pack::Pack;
-use crate::tree::codec::decode;
+use crate::tree::codec::{Malformed, decode};
 use crate::tree::count::is_whole;
 use crate::tree::diff::changes;
 use crate::tree::dir::Built;
 use crate::tree::edit::EditError;
+use crate::tree::hash::ID_LEN;
 use crate::tree::hash::{DirId, HeadId};
 use crate::tree::limits::PATH_DEPTH_MAX;
-use crate::tree::hash::ID_LEN;
 use crate::tree::page::{PageError, PageSink, PageSource};
 
 /// What this side has to begin with.
@@ -101,10 +101,17 @@ fn by_changes(
     };
     let exchange = line.ask(Message::new(tag::TREE, &Tree { module: line.module.clone(), head, base: id }))?;
     exchange.finish()?;
+    let mut left = built.map_or(0, |built| built.entries).saturating_add(wanted.entries);
     let mut bodies = Spool::default();
     while let Some(message) = exchange.receive(monitor)? {
         match message.tag {
-            tag::CHANGES => bodies.push(stage, &message.body)?,
+            tag::CHANGES => {
+                // Each is of a path of one of the two trees: what goes on without end is a lie.
+                let records = records_in(&message.body).map_err(|e| nonsense(&line.host, &e))?;
+                let rule = Malformed::Rule { what: "changes", rule: "are more than the two trees have entries" };
+                left = left.checked_sub(records).ok_or_else(|| nonsense(&line.host, &rule))?;
+                bodies.push(stage, &message.body)?;
+            }
             tag::BASE_UNKNOWN => return Ok(Came::Not),
             _ => return Err(line.unexpected(&message)),
         }
@@ -215,7 +222,7 @@ fn check_depth(pages: &dyn PageSource, base: DirId, wanted: Built, line: &Line) 
 
 fn wrong_tree(line: &Line) -> Failure {
     let rule = "its entries do not make the tree of the signed head";
-    nonsense(&line.host, &crate::tree::codec::Malformed::Rule { what: "tree", rule })
+    nonsense(&line.host, &Malformed::Rule { what: "tree", rule })
 }
 
 /// Pages that have come, above those that are held: they are shown to others all at once.

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -117,10 +117,7 @@ impl Watching {
     fn wait(&self, gathering: &Mutex<Gathering>, hints: &Receiver<Option<Hint>>, began: Instant) {
         let due = locked(gathering).due();
         let wait = due.map_or(LOOK_UP, |due| due.saturating_sub(began.elapsed())).min(LOOK_UP);
-        let mut next = match hints.recv_timeout(wait) {
-            Ok(hint) => Some(hint),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        };
+        let mut next = hints.recv_timeout(wait).ok();
         // As many as can wait: hints that come in without end must not keep the thread from its work.
         for _ in 0..HINTS {
             let Some(hint) = next else { return };

@@ -16,6 +16,7 @@ use crate::tree::dir::{Built, Entries};
 use crate::tree::edit::{Edit, EditError, Editor, PageStore};
 use crate::tree::entry::{Body, Entry, Meta, Mtime};
 use crate::tree::hash::{DirId, FileId};
+use crate::tree::limits::{ENTRY_MAX, NAME_MAX, PATH_DEPTH_MAX};
 use crate::tree::name::TreePath;
 use crate::tree::page::{PageError, PageSource};
 
@@ -245,6 +246,33 @@ fn check_held(path: &TreePath, said: Built, store: &dyn PageStore) -> Result<(),
         Err(error) => Err(EditError::Page(error).into()),
     }
 }
+
+/// How many records a CHANGES body says that it has, without a look at them: for who keeps bodies before they are applied.
+/// So many records can be no larger than the body is.
+///
+/// # Errors
+/// [`Malformed`] when the body cannot hold what it says, or says that it holds nothing.
+pub fn records_in(body: &[u8]) -> Result<u64, Malformed> {
+    let rule = |rule| Malformed::Rule { what: "changes", rule };
+    let records = unpack(body)?;
+    // The head of a MessagePack array: the format's specification, "array format family".
+    let count = match *records.as_slice() {
+        [head @ 0x90..=0x9f, ..] => u64::from(head & 0x0f),
+        [0xdc, a, b, ..] => u64::from(u16::from_be_bytes([a, b])),
+        [0xdd, a, b, c, d, ..] => u64::from(u32::from_be_bytes([a, b, c, d])),
+        _ => return Err(rule("are no array")),
+    };
+    if count == 0 {
+        return Err(rule("none are in the message"));
+    }
+    if records.len() as u64 > count.saturating_mul(RECORD_BYTES_MAX) {
+        return Err(rule("are larger than so many can be"));
+    }
+    Ok(count)
+}
+
+/// Bytes of one record: an entry, the path that leads to it, and what is around them.
+const RECORD_BYTES_MAX: u64 = (ENTRY_MAX + PATH_DEPTH_MAX * (NAME_MAX + 1) + 256) as u64;
 
 fn edit(path: &TreePath, record: WireChange) -> Result<Edit, Malformed> {
     let rule = |rule| Malformed::Rule { what: "change", rule };

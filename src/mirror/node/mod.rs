@@ -13,12 +13,12 @@ use std::time::Instant;
 
 use apply::Published;
 
-use super::served::{Newest, built_of};
 use super::dial::chain;
 use super::failure::{Exit, Failure};
 use super::line::Line;
 use super::monitor::{Monitor, Phase};
 use super::report::Synced;
+use super::served::{Newest, built_of};
 use super::survey::{Survey, no_classes, nothing_held, skipped_line};
 use super::take_content::{Task, stage_failure, take_content};
 use super::take_tree::{Base, index_failure, take_tree};
