@@ -102,7 +102,7 @@ fn a_pack_for_the_same_head_takes_the_place_of_the_one_before() {
     let (_place, home) = home();
     let store = PackStore::open(&home, "m").unwrap();
     let old = noise(1, 900);
-    store.put(7, pack(1, &[old.clone()]));
+    store.put(7, pack(1, std::slice::from_ref(&old)));
     assert!(store.chunk(&ChunkId::of(&old)).is_some());
     store.put(7, pack(2, &[noise(2, 900)]));
     assert!(store.get(&id(0), &id(1)).is_none() && store.get(&id(1), &id(2)).is_some());

@@ -27,7 +27,7 @@ fn read(messages: Vec<Message>) -> Result<Option<Pack>, Malformed> {
         assert!(whole.is_none(), "more comes behind the whole");
         whole = reader.take(message)?;
     }
-    assert!(reader.whole()? == None);
+    assert!(reader.whole()?.is_none());
     Ok(whole)
 }
 
