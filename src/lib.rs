@@ -18,7 +18,7 @@
 //! [`Message`](protocol::message::Message) is what peers say about it. PROTOCOL.md is normative for all three.
 //!
 //! The program uses what is named here: [`init()`] makes a home, [`perform()`] carries out a [`command`] and gives a
-//! [`report`], [`run`] is the daemon, [`list`] asks another mirra, and a [`Failure`] says in three lines what did not work.
+//! [`report`], [`run`] is the daemon, [`list`] and [`look`] ask another mirra, and a [`Failure`] says in three lines what did not work.
 //!
 //! Not here: two-way synchronisation, discovery of peers, knowledge of what the files are. The library prints nothing
 //! and asks nothing.
@@ -43,7 +43,9 @@ pub use mirror::failure::{Exit, Failure};
 pub use mirror::gate::{Gate, Span};
 pub use mirror::init::{PublicKeys, init, is_ready, show_keys};
 pub use mirror::listing::list;
+pub use mirror::look::{Place, look};
 pub use mirror::monitor::{Monitor, Phase, Stop};
+pub use mirror::pace::Pace;
 pub use mirror::register::check_apart;
 pub use mirror::{command, report};
 pub use tree::address::{Address, DEFAULT_PORT, Host};

@@ -48,6 +48,8 @@ pub fn carry_out(home: &Home, command: &Command, monitor: &dyn Monitor) -> Resul
         Command::Share(share) => serde_json::to_vec(share),
         Command::Publish(publish) => serde_json::to_vec(publish),
         Command::Sync(sync) => serde_json::to_vec(sync),
+        Command::Unshare(leave) | Command::Unsync(leave) => serde_json::to_vec(leave),
+        Command::Pause(which) | Command::Resume(which) => serde_json::to_vec(which),
     };
     let body = body.map_err(|e| {
         let fix = "use a path of UTF-8 text, or stop the daemon first";

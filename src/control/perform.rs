@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::client;
 use crate::disk::home::{Home, HomeError};
 use crate::mirror::command::{Command, Execute};
-use crate::mirror::failure::{Exit, Failure};
+use crate::mirror::failure::Failure;
 use crate::mirror::monitor::{Monitor, Phase};
 use crate::mirror::report::Report;
 
@@ -34,9 +34,6 @@ pub fn perform<E: Execute>(
             Err(other) => return Err(other.into()),
         };
         if client::answers(home) {
-            if matches!(command, Command::Sync(sync) if sync.once) {
-                return Err(once_beside_daemon());
-            }
             return client::carry_out(home, command, monitor);
         }
         if monitor.cancelled() {
@@ -51,11 +48,4 @@ pub fn perform<E: Execute>(
         }
         std::thread::sleep(AGAIN.min(wait));
     }
-}
-
-/// `sync --once` is for homes without a daemon.
-#[must_use]
-pub fn once_beside_daemon() -> Failure {
-    let fix = "leave out --once and the daemon follows the module; or use a home without one: -C DIR";
-    Failure::new(Exit::Busy, "cannot sync with --once here", "a daemon owns this home", fix)
 }

@@ -166,7 +166,7 @@ impl Shared {
         let path = path.strip_prefix("/v1/").unwrap_or("");
         let known: &[Method] = match path {
             "health" | "status" => &[Method::Get],
-            "share" | "publish" | "sync" => &[Method::Post],
+            "share" | "publish" | "sync" | "unshare" | "unsync" | "pause" | "resume" => &[Method::Post],
             _ if path.starts_with("jobs/") => &[Method::Get, Method::Delete],
             _ => return not_found("no such path"),
         };
@@ -184,6 +184,10 @@ impl Shared {
             "share" => self.start(body, Command::Share),
             "publish" => self.start(body, Command::Publish),
             "sync" => self.start(body, Command::Sync),
+            "unshare" => self.start(body, Command::Unshare),
+            "unsync" => self.start(body, Command::Unsync),
+            "pause" => self.start(body, Command::Pause),
+            "resume" => self.start(body, Command::Resume),
             _ => self.job(method, path, query),
         }
     }
@@ -199,7 +203,6 @@ impl Shared {
             Command::Sync(sync) if sync.into.as_ref().is_some_and(|into| !into.is_absolute()) => {
                 return bad_request("into is not absolute");
             }
-            Command::Sync(sync) if sync.once => return refusal(409, &super::perform::once_beside_daemon()),
             _ => {}
         }
         match self.jobs.start(command) {
@@ -253,7 +256,7 @@ fn bad_request(why: &str) -> Answer {
 }
 
 fn not_found(why: &str) -> Answer {
-    let fix = "/v1/health, /v1/status, /v1/share, /v1/publish, /v1/sync, /v1/jobs/ID";
+    let fix = "GET /v1/health, /v1/status, /v1/jobs/ID; POST /v1/share, unshare, publish, sync, unsync, pause, resume";
     refusal(404, &Failure::new(Exit::Usage, "nothing is here", why, fix))
 }
 

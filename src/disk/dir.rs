@@ -197,6 +197,29 @@ impl Dir {
         Ok(names)
     }
 
+    /// The directories in this one that a module may hold, unordered. Links to directories are not among them.
+    ///
+    /// # Errors
+    /// As `getdents64(2)`.
+    pub fn read_dirs(&self) -> io::Result<Vec<Name>> {
+        let mut names = Vec::new();
+        for entry in fs::Dir::read_from(&self.0)? {
+            let entry = entry?;
+            // Also refuses `.` and `..`.
+            let Ok(name) = Name::new(entry.file_name().to_bytes()) else { continue };
+            let is_dir = match entry.file_type() {
+                FileType::Directory => true,
+                // Some filesystems do not say.
+                FileType::Unknown => self.look(&name)?.is_some_and(|look| look.found == Found::Directory),
+                _ => false,
+            };
+            if is_dir {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
     /// The target of the link `name`.
     ///
     /// # Errors

@@ -4,12 +4,13 @@
 //! a few times. Content is never mapped into memory: a file that shrinks would end the process.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::chunks::{cut, read_full};
 use super::dir::{Dir, StatKey, look_fd};
 use super::index::files::FileRow;
 use super::index::similar::Samples;
@@ -255,7 +256,7 @@ impl Source<'_> {
         sink: &mut dyn PageSink,
     ) -> Result<(Class, bool), ReadError> {
         let size = self.left;
-        let mut held = self.fill(buffer, 0)?;
+        let held = self.fill(buffer, 0)?;
         let class = match class {
             Some(class) => class,
             // All of the file is at hand, so its samples are.
@@ -264,23 +265,9 @@ impl Source<'_> {
             }
             None => self.sample()?,
         };
-        loop {
-            let mut at = 0;
-            while let Some(len) = self.next_chunk(buffer.get(at..held).unwrap_or(&[]), class) {
-                list.push(buffer.get(at..at + len).unwrap_or(&[]), sink)?;
-                at += len;
-            }
-            if self.left == 0 {
-                return Ok((class, true));
-            }
-            buffer.copy_within(at..held, 0);
-            held -= at;
-            let more = self.fill(buffer, held)?;
-            if more == held {
-                return Ok((class, false));
-            }
-            held = more;
-        }
+        let fill = |buffer: &mut [u8], held| if self.left == 0 { Ok(held) } else { self.fill(buffer, held) };
+        cut(buffer, held, class, fill, |_, bytes| Ok::<_, ReadError>(list.push(bytes, sink)?))?;
+        Ok((class, self.left == 0))
     }
 
     /// Reads and cuts on a second thread, and hashes on this one; `false` when the file ended early.
@@ -344,25 +331,18 @@ impl Source<'_> {
     }
 
     /// Fills `buffer` from `held` on, up to the file's size or its earlier end; returns how much it holds then.
-    fn fill(&mut self, buffer: &mut [u8], mut held: usize) -> Result<usize, ReadError> {
+    fn fill(&mut self, buffer: &mut [u8], held: usize) -> Result<usize, ReadError> {
         if self.how.cancel.load(Ordering::Relaxed) {
             return Err(ReadError::Cancelled);
         }
         let wanted = buffer.len().min(held.saturating_add(usize::try_from(self.left).unwrap_or(usize::MAX)));
-        let before = held;
-        while let Some(space) = buffer.get_mut(held..wanted).filter(|space| !space.is_empty()) {
-            match self.file.read(space) {
-                Ok(0) => break,
-                Ok(n) => held += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(ReadError::Io { what: "read", name: self.name.clone(), source }),
-            }
-        }
-        let fresh = (held - before) as u64;
-        self.left -= fresh;
-        self.read += fresh;
-        (self.how.progress)(fresh);
-        Ok(held)
+        let failed = |source| ReadError::Io { what: "read", name: self.name.clone(), source };
+        let space = buffer.get_mut(held..wanted).unwrap_or_default();
+        let fresh = read_full(self.file, space, self.read).map_err(failed)?;
+        self.left -= fresh as u64;
+        self.read += fresh as u64;
+        (self.how.progress)(fresh as u64);
+        Ok(held + fresh)
     }
 
     /// The class for a file that does not fit a buffer, from samples of it.

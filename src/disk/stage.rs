@@ -123,6 +123,24 @@ impl Stage {
         Ok(self.staged(*id, size, file))
     }
 
+    /// A file without a name, for what must not fill the memory; it is gone when it is closed.
+    ///
+    /// # Errors
+    /// [`StageError::Full`] or [`StageError::Fault`].
+    pub fn scratch(&self) -> Result<File, StageError> {
+        let name = own_name("scratch");
+        let make = || {
+            match self.dir.remove_file(&name) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            let file = self.dir.create_file(&name)?;
+            self.dir.remove_file(&name)?;
+            Ok(file)
+        };
+        make().map_err(|e| self.failed("create", &name, 0, e))
+    }
+
     /// Opens what was written of `id` before, to go on behind it; the caller verifies what it finds there.
     ///
     /// # Errors

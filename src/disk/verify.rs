@@ -1,38 +1,36 @@
 //! The id of what is really on disk: read, cut and hashed, and copied on the way if a copy is wanted.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::ioctl_ficlone;
 
+use super::chunks::each_chunk;
 use crate::tree::chunker::Class;
 use crate::tree::hash::{ChunkId, FileId};
 use crate::tree::list::{Chunk, ListBuilder};
 use crate::tree::page::Discard;
 
-/// Bytes read at once; no less than the longest chunk.
-const READ_LEN: usize = 1 << 20;
-
-/// The id and the length in bytes of all that `file` holds from its read position on, cut as `class` says.
+/// The id and the length in bytes of all that `file` holds, cut as `class` says.
 ///
 /// # Errors
-/// As `read(2)`.
+/// As `pread(2)`.
 pub fn file_id(file: &File, class: Class) -> io::Result<(FileId, u64)> {
-    each_chunk(file, class, &mut |_, _| Ok(()))
+    named(file, class, |_, _| Ok(()))
 }
 
-/// Copies `source` from its read position, its start, into the empty file `target`, and gives the id and the length of
+/// Copies `source` into the empty file `target`, and gives the id and the length of
 /// what was copied. Where the filesystem can share the bytes, none are written.
 ///
 /// # Errors
-/// As `read(2)` and `write(2)`.
+/// As `pread(2)` and `pwrite(2)`.
 pub(super) fn copy(source: &File, target: &File, class: Class) -> io::Result<(FileId, u64)> {
     if ioctl_ficlone(target, source).is_ok() {
         // What is verified is the clone itself: the source may change under us.
         return file_id(target, class);
     }
-    let (id, bytes) = each_chunk(source, class, &mut |offset, bytes| {
+    let (id, bytes) = named(source, class, |offset, bytes| {
         // A run of zeros stays a hole.
         if bytes.iter().all(|b| *b == 0) { Ok(()) } else { target.write_all_at(bytes, offset) }
     })?;
@@ -40,35 +38,20 @@ pub(super) fn copy(source: &File, target: &File, class: Class) -> io::Result<(Fi
     Ok((id, bytes))
 }
 
-fn each_chunk(
-    mut file: &File,
-    class: Class,
-    each: &mut dyn FnMut(u64, &[u8]) -> io::Result<()>,
-) -> io::Result<(FileId, u64)> {
+/// The id and the length of what `file` holds; `each` gets its chunks with their offsets.
+fn named(file: &File, class: Class, mut each: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<(FileId, u64)> {
     let mut list = ListBuilder::default();
-    let mut buffer = Vec::with_capacity(READ_LEN);
-    let (mut offset, mut ended) = (0, false);
-    while !ended {
-        let wanted = READ_LEN.saturating_sub(buffer.len()) as u64;
-        ended = file.by_ref().take(wanted).read_to_end(&mut buffer)? < usize::try_from(wanted).unwrap_or(usize::MAX);
-        let mut rest = buffer.as_slice();
-        while !rest.is_empty() && (ended || rest.len() >= class.longest()) {
-            let (chunk, tail) = rest.split_at(class.cut(rest));
-            let len = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-            list.push(Chunk { id: ChunkId::of(chunk), len }, &mut Discard).map_err(io::Error::other)?;
-            each(offset, chunk)?;
-            offset += chunk.len() as u64;
-            rest = tail;
-        }
-        let used = buffer.len() - rest.len();
-        buffer.drain(..used);
-    }
+    each_chunk(file, class, |offset, bytes| {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        list.push(Chunk { id: ChunkId::of(bytes), len }, &mut Discard).map_err(io::Error::other)?;
+        each(offset, bytes)
+    })?;
     list.finish(&mut Discard).map_err(io::Error::other)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Seek, Write};
+    use std::io::{Read, Seek, Write};
 
     use super::*;
 
@@ -98,7 +81,7 @@ mod tests {
     #[test]
     fn copies_equal_their_source_and_are_named_by_it() {
         let holed = [noise(300_000), vec![0; 3 << 20], noise(9)].concat();
-        for bytes in [vec![], noise(1), noise(READ_LEN), noise(READ_LEN + 1), vec![0; 5 << 20], holed] {
+        for bytes in [vec![], noise(1), noise(1 << 20), noise((1 << 20) + 1), vec![0; 5 << 20], holed] {
             for class in [Class::Fine, Class::Coarse] {
                 let (source, mut target) = (filed(&bytes), filed(b""));
                 let got = copy(&source, &target, class).unwrap();

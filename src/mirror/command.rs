@@ -20,6 +20,14 @@ pub enum Command {
     Publish(Publish),
     /// Follows a module of another mirra.
     Sync(Sync),
+    /// Ends an own module; its directory stays unless the operator says otherwise.
+    Unshare(Leave),
+    /// Ends a followed module; its directory stays unless the operator says otherwise.
+    Unsync(Leave),
+    /// Lets modules rest: nothing is published or fetched, what is there is served on.
+    Pause(Which),
+    /// Takes them up again.
+    Resume(Which),
     /// Says how the modules are.
     Status,
 }
@@ -76,6 +84,26 @@ pub struct Sync {
     pub timeout_ms: u64,
 }
 
+/// A module that this home has no more to do with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leave {
+    /// The module.
+    pub module: String,
+    /// Removes its directory and all that is in it.
+    #[serde(default)]
+    pub delete_data: bool,
+}
+
+/// One module, or all of this home.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Which {
+    /// The module; all when left out.
+    #[serde(default)]
+    pub module: Option<String>,
+}
+
 /// How long a busy home or a silent peer is waited for when nothing is said.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -91,6 +119,10 @@ impl Command {
             Self::Share(_) => "share",
             Self::Publish(_) => "publish",
             Self::Sync(_) => "sync",
+            Self::Unshare(_) => "unshare",
+            Self::Unsync(_) => "unsync",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
             Self::Status => "status",
         }
     }

@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml_edit::{Document, Item, TableLike};
 
 use super::failure::{Exit, Failure};
-use super::gate::Gate;
+use super::gate::{Gate, Span};
 use crate::protocol::limits::TITLE_MAX;
 use crate::tree::address::Address;
 use crate::tree::signed::check_module_name;
@@ -33,6 +34,8 @@ pub struct Server {
     pub web: bool,
     /// The port of the web pages, if it is set.
     pub web_port: Option<u16>,
+    /// How long the newest head of a followed module may stay unconfirmed until it counts as stale.
+    pub stale_after: Span,
 }
 
 /// A module of this home.
@@ -42,6 +45,8 @@ pub struct Module {
     pub name: String,
     /// Own or followed.
     pub kind: Kind,
+    /// Whether it rests: nothing is published or fetched, what is there is served on.
+    pub paused: bool,
 }
 
 /// Where a module's snapshots come from.
@@ -75,6 +80,8 @@ pub struct Followed {
     pub into: PathBuf,
 }
 
+/// How long a head may stay unconfirmed when nothing is set.
+const STALE_AFTER: Span = Span(Duration::from_secs(3_600));
 /// Bytes of a mirra's name.
 const NAME_MAX: usize = 64;
 
@@ -87,7 +94,14 @@ impl Server {
         if name.trim().is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
             return Err(format!("a mirra's name is 1 to {NAME_MAX} bytes of printable text"));
         }
-        Ok(Self { name: name.trim().to_owned(), port, listen: None, web: true, web_port: None })
+        Ok(Self {
+            name: name.trim().to_owned(),
+            port,
+            listen: None,
+            web: true,
+            web_port: None,
+            stale_after: STALE_AFTER,
+        })
     }
 
     /// Where it listens: `listen`, or `port` on all addresses.
@@ -139,20 +153,33 @@ impl Config {
 }
 
 fn read_server(section: &Section<'_>) -> Result<Server, Failure> {
-    section.allow(&["name", "port", "listen", "web", "web_port"])?;
+    section.allow(&["name", "port", "listen", "web", "web_port", "stale_after"])?;
     let name = section.string("name")?.ok_or_else(|| section.missing("name"))?;
     let port = section.port("port")?.unwrap_or(crate::tree::address::DEFAULT_PORT);
     let server = Server::new(&name, port).map_err(|why| section.wrong("name", why))?;
     let listen = section.parsed("listen", |text| parse_listen(text, port))?;
     let web = section.boolean("web")?.unwrap_or(true);
-    Ok(Server { listen, web, web_port: section.port("web_port")?, ..server })
+    let stale_after = section.parsed("stale_after", stale_after)?.unwrap_or(STALE_AFTER);
+    Ok(Server { listen, web, web_port: section.port("web_port")?, stale_after, ..server })
+}
+
+/// A span of time that a module can be older than.
+fn stale_after(text: &str) -> Result<Span, String> {
+    let span = text.parse::<Span>()?;
+    if span.0.is_zero() {
+        Err("nothing is ever so fresh: write a longer span, such as 1h".to_owned())
+    } else {
+        Ok(span)
+    }
 }
 
 fn read_module(name: &str, all: &Section<'_>) -> Result<Module, Failure> {
     check_module_name(name).map_err(|e| all.wrong(name, e.to_string()))?;
     let section = all.section(name, &format!("[module.{name}]"))?;
     let followed = section.table.contains_key("from");
-    section.allow(if followed { &["from", "into"] } else { &["path", "publish", "exclude", "title", "from"] })?;
+    let known: &[&str] =
+        if followed { &["from", "into", "paused"] } else { &["path", "publish", "exclude", "title", "from", "paused"] };
+    section.allow(known)?;
     let kind = if followed {
         let from = section.parsed("from", |text| {
             let address = Address::parse(text).map_err(|e| e.to_string())?;
@@ -172,7 +199,7 @@ fn read_module(name: &str, all: &Section<'_>) -> Result<Module, Failure> {
             title: read_title(&section)?,
         })
     };
-    Ok(Module { name: name.to_owned(), kind })
+    Ok(Module { name: name.to_owned(), kind, paused: section.boolean("paused")?.unwrap_or(false) })
 }
 
 /// A title that others will take: longer ones are refused by whoever lists this mirra.
@@ -321,13 +348,15 @@ mod tests {
     #[test]
     fn all_settings_are_read() {
         let text = format!(
-            "{SERVER}port = 7\nlisten = \"127.0.0.1\"\nweb = false\nweb_port = 81\n\
+            "{SERVER}port = 7\nlisten = \"127.0.0.1\"\nweb = false\nweb_port = 81\nstale_after = \"90s\"\n\
              [module.own]\npath = \"pub\"\npublish = \"quiet=5m\"\nexclude = [\"*.tmp\"]\ntitle = \"T\"\n\
-             [module.far]\nfrom = \"mirra://h:9/far\"\n"
+             paused = true\n[module.far]\nfrom = \"mirra://h:9/far\"\npaused = false\n"
         );
         let config = parse(&text).unwrap();
         assert_eq!(config.server.listen_address().to_string(), "127.0.0.1:7");
         assert_eq!((config.server.web, config.server.web_port), (false, Some(81)));
+        assert_eq!(config.server.stale_after.to_string(), "90s");
+        assert_eq!(config.modules.iter().map(|module| module.paused).collect::<Vec<_>>(), [true, false]);
         let Kind::Own(own) = &config.module("own").unwrap().kind else { panic!() };
         assert_eq!((own.publish.to_string().as_str(), own.exclude.len()), ("quiet=5m", 1));
         let Kind::Followed(far) = &config.module("far").unwrap().kind else { panic!() };
@@ -345,6 +374,9 @@ mod tests {
         check("prot = 7", "Mirra.toml:3", "unknown key \"prot\" in [server]", "did you mean \"port\"?");
         check("colour = 7", "Mirra.toml:3", "unknown key", "known here: name, port");
         check("[modul.a]", "Mirra.toml", "\"modul\" in the file", "\"module\"");
+        check("stale_after = \"soon\"", ":3", "no span of time", "stale_after");
+        check("stale_after = \"0s\"", ":3", "ever so fresh", "stale_after");
+        check("[module.a]\npath = \"p\"\npaused = 1", ":5", "true or false", "");
         check("port = 70000", ":3", "a port from 1 to 65535", "");
         check("port = \"7\"", ":3", "a port", "");
         check("listen = \"x\"", ":3", "no address to listen on", "");

@@ -131,7 +131,8 @@ impl ConfigFile {
             all.insert(&module.name, Item::Table(table));
         }
         let section = all.get_mut(&module.name).and_then(Item::as_table_like_mut).ok_or_else(not_section)?;
-        for (key, value) in values(module).map_err(|why| self.wrong(&why))? {
+        let paused = ("paused", module.paused.then(|| Value::from(true)));
+        for (key, value) in values(module).map_err(|why| self.wrong(&why))?.into_iter().chain([paused]) {
             match (section.get_mut(key), value) {
                 (Some(_), None) => {
                     section.remove(key);
@@ -162,6 +163,18 @@ impl ConfigFile {
         let found = all.and_then(|all| all.remove(name)).is_some();
         *self = Self::parse(document.to_string(), self.path.clone())?;
         Ok(found)
+    }
+
+    /// Lets a module rest, or ends its rest: one value, which is not there where it would be `false`. A module that is
+    /// not in the file stays so.
+    ///
+    /// # Errors
+    /// [`Failure`] when the file is not as it was read.
+    pub fn set_paused(&mut self, name: &str, paused: bool) -> Result<(), Failure> {
+        match self.config.module(name).cloned() {
+            Some(module) if module.paused != paused => self.put(&Module { paused, ..module }),
+            _ => Ok(()),
+        }
     }
 
     /// Writes the file, whole or not at all.
@@ -237,7 +250,7 @@ mod tests {
             exclude: vec!["*.o".into(), "b".into()],
             title: title.map(Into::into),
         };
-        Module { name: name.into(), kind: Kind::Own(own) }
+        Module { name: name.into(), kind: Kind::Own(own), paused: false }
     }
 
     #[test]
@@ -259,6 +272,26 @@ mod tests {
         assert_eq!(file.config().module("c"), Some(&own("c", "z", Some("A \"title\""))));
         assert!(file.remove("c").unwrap() && !file.remove("c").unwrap());
         assert_eq!(file.text(), TEXT);
+    }
+
+    #[test]
+    fn a_module_that_rests_says_so_in_one_line_that_goes_again() {
+        let mut file = file();
+        for name in ["a", "b"] {
+            file.set_paused(name, true).unwrap();
+            file.set_paused(name, true).unwrap();
+        }
+        file.set_paused("none", true).unwrap();
+        assert!(file.config().modules.iter().all(|module| module.paused));
+        assert_eq!(file.text().matches("paused = true\n").count(), 2);
+        let again = file.config().modules.clone();
+        again.iter().for_each(|module| file.put(module).unwrap());
+        assert!(file.config().modules.iter().all(|module| module.paused));
+        for name in ["a", "b"] {
+            file.set_paused(name, false).unwrap();
+        }
+        assert_eq!(ConfigFile::parse(TEXT.into(), "Mirra.toml".into()).unwrap().config(), file.config());
+        assert!(!file.text().contains("paused"));
     }
 
     #[test]

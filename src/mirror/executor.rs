@@ -1,58 +1,60 @@
-//! Carries out the commands of one home, and answers the peers that call it.
+//! Carries out the commands of one home, and runs what a daemon does without being asked.
 
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use super::catalog::{Catalog, Newest, Served};
 use super::clock::now_ms;
 use super::command::{self, Command, Execute};
-use super::config::{Config, Followed, Kind, Module, Own};
-use super::config_file::ConfigFile;
+use super::config::{Config, Followed, Kind, Module};
+use super::crew::Crew;
 use super::dial::answering;
 use super::failure::{Exit, Failure};
-use super::gate::Gate;
-use super::keys::Keys;
-use super::monitor::{Monitor, Phase};
+use super::line::Line;
+use super::manage;
+use super::monitor::{Monitor, Phase, Stop};
 use super::node::Node;
+use super::overview::overview;
 use super::register::{followed_module, own_module};
-use super::report::{Following, ModuleStatus, Published, PublishedAll, Report, Role, Status, Synced};
+use super::report::{Following, Published, PublishedAll, Report, Role, Synced};
 use super::root::Root;
 use super::serve::{ANSWERS_MAX, serve};
+use super::site::Site;
 use super::take_tree::index_failure;
-use crate::disk::dir::Dir;
 use crate::disk::home::Home;
-use crate::disk::index::heads::HeadState;
-use crate::disk::index::{Index, IndexError, Reader};
 use crate::net::Listener;
 use crate::tree::address::Address;
-use crate::tree::hash::authority_text;
+use crate::tree::hash::Authority;
 
-/// The index's name in `.mirra`.
-const INDEX: &str = "index.db";
 /// Threads that move bytes between sockets and requests.
 const NET_THREADS: usize = 2;
-/// How long running requests may take to end when the process does.
+/// How long modules and running requests may take to end when the process does.
 const END: Duration = Duration::from_millis(300);
+/// How often a daemon looks whether its config was edited.
+const CONFIG_LOOK: Duration = Duration::from_secs(1);
 
 /// A home whose lock this process holds.
-pub struct Executor(Arc<Inner>);
+pub struct Executor {
+    inner: Arc<Inner>,
+    /// Taken by `drop` alone.
+    runtime: Option<Runtime>,
+}
 
 struct Inner {
-    home: Arc<Home>,
-    keys: Keys,
-    config: Mutex<ConfigFile>,
-    index: Index,
-    catalog: Arc<Catalog>,
-    /// Taken by `drop` alone.
-    runtime: Mutex<Option<Runtime>>,
-    handle: tokio::runtime::Handle,
-    /// Held while modules are read or written: one operation at a time.
-    work: Mutex<()>,
-    serving: bool,
+    site: Arc<Site>,
+    /// The threads of a daemon.
+    crew: Option<Daemon>,
+}
+
+struct Daemon {
+    crew: Crew,
+    stop: Stop,
+    /// Looks after the config.
+    config: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Executor {
@@ -61,284 +63,222 @@ impl Executor {
     /// # Errors
     /// [`Failure`] when keys, config or index are not in order.
     pub fn open(home: Arc<Home>) -> Result<Self, Failure> {
-        Ok(Self(Arc::new(Inner::open(home, false)?)))
+        let (runtime, site) = open(home)?;
+        Ok(Self { inner: Arc::new(Inner { site, crew: None }), runtime: Some(runtime) })
     }
 
-    /// For a daemon that peers call at `listener`. What was published last is served at once; modules that publish live
-    /// are read again behind that.
+    /// For a daemon that peers call at `listener`. What was published last is served at once; what changed meanwhile is
+    /// found behind that.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn serve(home: Arc<Home>, listener: TcpListener) -> Result<Self, Failure> {
-        let inner = Arc::new(Inner::open(home, true)?);
-        inner.load_catalog()?;
+        let (runtime, site) = open(home)?;
+        let daemon = Daemon { crew: Crew::new(site.clone()), stop: Stop::new(), config: Mutex::default() };
+        let inner = Arc::new(Inner { site, crew: Some(daemon) });
+        let executor = Self { inner: inner.clone(), runtime: Some(runtime) };
+        let config = inner.site.config_file().config().clone();
+        if let Err(Failure { what, why, fix, .. }) = inner.arrange(&config) {
+            tracing::error!(what, why, fix, "a module is not taken up");
+        }
         inner.listen(listener)?;
-        let behind = inner.clone();
-        let started = std::thread::Builder::new().name("rescan".into()).spawn(move || behind.rescan());
-        started.map_err(|e| Failure::local("cannot start a thread", &e))?;
-        Ok(Self(inner))
+        inner.watch_config()?;
+        Ok(executor)
     }
 }
 
+fn open(home: Arc<Home>) -> Result<(Runtime, Arc<Site>), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(NET_THREADS).enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::local("cannot start threads", &e))?;
+    let site = Arc::new(Site::open(home, runtime.handle().clone())?);
+    Ok((runtime, site))
+}
+
 impl Inner {
-    fn open(home: Arc<Home>, serving: bool) -> Result<Self, Failure> {
-        let config = Mutex::new(ConfigFile::load(&home)?);
-        let keys = Keys::open(&home)?;
-        let index = Index::open(&home.inner().reach(INDEX)).map_err(index_failure)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(NET_THREADS).enable_all().build();
-        let runtime = runtime.map_err(|e| Failure::local("cannot start threads", &e))?;
-        let (catalog, handle) = (Arc::new(Catalog::new(index.clone())), runtime.handle().clone());
-        let (runtime, work) = (Mutex::new(Some(runtime)), Mutex::new(()));
-        Ok(Self { home, keys, config, index, catalog, runtime, handle, work, serving })
-    }
-
-    fn config(&self) -> MutexGuard<'_, ConfigFile> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn busy(&self) -> MutexGuard<'_, ()> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads the config anew: the operator may have edited it.
-    fn reload(&self) -> Result<Config, Failure> {
-        let mut file = self.config();
-        *file = ConfigFile::load(&self.home)?;
-        Ok(file.config().clone())
-    }
-
-    /// Puts the module that `make` finds right into the config.
-    fn register(&self, make: impl FnOnce(&Config) -> Result<Module, Failure>) -> Result<Module, Failure> {
-        let mut file = self.config();
-        *file = ConfigFile::load(&self.home)?;
-        let module = make(file.config())?;
-        file.put(&module)?;
-        file.save(&self.home)?;
-        Ok(module)
-    }
-
-    /// Takes up all modules that have a published head.
-    fn load_catalog(&self) -> Result<(), Failure> {
-        for module in self.reload()?.modules {
-            let loaded = self.load_served(&module).map_err(index_failure)?;
-            if let Some(served) = loaded {
-                self.catalog.put(Arc::new(served));
-            }
-        }
-        Ok(())
-    }
-
-    fn load_served(&self, module: &Module) -> Result<Option<Served>, IndexError> {
-        let reader = self.index.reader()?;
-        let Some(number) = reader.find_module(&module.name)? else { return Ok(None) };
-        let (path, title, signer) = match &module.kind {
-            Kind::Own(own) => (&own.path, own.title.as_deref(), Some(Arc::new(self.keys.head().clone()))),
-            Kind::Followed(followed) => (&followed.into, None, None),
-        };
-        let path = self.home.base().join(path);
-        let top = match Dir::open_operator(&path) {
-            Ok(top) => top,
-            Err(error) => {
-                tracing::error!(module = module.name, path = %path.display(), %error, "the module is not served");
-                return Ok(None);
-            }
-        };
-        let roots = match &module.kind {
-            Kind::Own(_) => vec![(1, self.keys.root_file().encode())],
-            Kind::Followed(_) => reader.root_files(number, 1)?,
-        };
-        drop(reader);
-        Served::load(&self.index, &module.name, title.unwrap_or_default(), number, top, roots, signer).map(Some)
+    /// Lets a daemon do what the config says.
+    fn arrange(&self, config: &Config) -> Result<(), Failure> {
+        self.crew.as_ref().map_or(Ok(()), |daemon| daemon.crew.arrange(config))
     }
 
     /// Answers peers at `listener` from here on.
     fn listen(&self, listener: TcpListener) -> Result<(), Failure> {
         let failed = |e: std::io::Error| Failure::local("cannot answer peers", &e);
+        let site = &self.site;
         listener.set_nonblocking(true).map_err(failed)?;
         let socket = {
-            let _inside = self.handle.enter();
+            let _inside = site.runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(failed)?
         };
-        let params = answering(self.keys.channel_secret(), self.keys.certificate(now_ms()).encode());
-        let (catalog, answers) = (self.catalog.clone(), Arc::new(Semaphore::new(ANSWERS_MAX)));
-        self.handle.spawn(async move {
+        let params = answering(site.keys.channel_secret(), site.keys.certificate(now_ms()).encode());
+        let (catalog, answers) = (site.catalog.clone(), Arc::new(Semaphore::new(ANSWERS_MAX)));
+        site.runtime.spawn(async move {
             let serve = move |channel, _| serve(channel, catalog.clone(), answers.clone());
             Listener::from_socket(socket).run(params, serve).await;
         });
         Ok(())
     }
 
-    /// Publishes what changed in live modules while no daemon ran.
-    fn rescan(&self) {
-        let modules = self.config().config().modules.clone();
-        for module in modules {
-            let Kind::Own(own) = &module.kind else { continue };
-            if own.publish == Gate::Live
-                && let Err(failure) = self.publish_one(&module.name, own, false, &Unwatched)
-            {
-                tracing::error!(
-                    module = module.name,
-                    what = failure.what,
-                    why = failure.why,
-                    fix = failure.fix,
-                    "not published"
-                );
+    /// Takes up what the operator writes into the config while the daemon runs.
+    fn watch_config(self: &Arc<Self>) -> Result<(), Failure> {
+        let Some(daemon) = &self.crew else { return Ok(()) };
+        let (inner, stop) = (self.clone(), daemon.stop.clone());
+        let look = move || {
+            let mut seen = inner.site.config_state();
+            while !stop.wait(CONFIG_LOOK) {
+                let now = inner.site.config_state();
+                if now == seen {
+                    continue;
+                }
+                seen = now;
+                if let Err(Failure { what, why, fix, .. }) = inner.site.reload().and_then(|c| inner.arrange(&c)) {
+                    tracing::error!(what, why, fix, "the config was changed, and not all of it is taken up");
+                }
             }
-        }
+        };
+        let thread = std::thread::Builder::new().name("config".into()).spawn(look);
+        let thread = thread.map_err(|e| Failure::local("cannot start a thread", &e))?;
+        *daemon.config.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(())
     }
 
-    fn publish_one(
-        &self,
-        name: &str,
-        own: &Own,
-        allow_delete: bool,
-        monitor: &dyn Monitor,
-    ) -> Result<Published, Failure> {
-        let _busy = self.busy();
-        let port = self.config().config().server.listen_address().port();
-        let (base, keys, index, catalog) = (self.home.base(), &self.keys, &self.index, &*self.catalog);
-        Root { base, keys, index, catalog, port }.publish(name, own, allow_delete, monitor)
+    fn publish_one(&self, module: &Module, allow_delete: bool, monitor: &dyn Monitor) -> Result<Published, Failure> {
+        let Kind::Own(own) = &module.kind else { return Err(not_own(&module.name)) };
+        let (site, desk, name) = (&*self.site, self.site.desk(&module.name), &*module.name);
+        let published = Root { site, desk: &desk, name, own, allow_delete }.publish(None, monitor)?;
+        desk.cured();
+        Ok(published)
     }
 
     fn share(&self, share: &command::Share, monitor: &dyn Monitor) -> Result<Report, Failure> {
-        let module = self.register(|config| own_module(self.home.base(), config, share))?;
-        let Kind::Own(own) = &module.kind else { return Err(not_own(&module.name)) };
-        Ok(Report::Shared(self.publish_one(&module.name, own, false, monitor)?))
+        let base = self.site.home.base();
+        let module = self.site.register(|config| own_module(base, config, share))?;
+        let published = self.publish_one(&module, false, monitor)?;
+        self.arrange(&self.site.reload()?)?;
+        Ok(Report::Shared(published))
     }
 
     fn publish(&self, publish: &command::Publish, monitor: &dyn Monitor) -> Result<Report, Failure> {
-        let config = self.reload()?;
+        let config = self.site.reload()?;
         let chosen: Vec<&Module> = match &publish.module {
             Some(name) => vec![config.module(name).ok_or_else(|| no_module(name))?],
             None => config.modules.iter().filter(|module| matches!(module.kind, Kind::Own(_))).collect(),
         };
         let mut modules = Vec::new();
         for module in chosen {
-            let Kind::Own(own) = &module.kind else { return Err(not_own(&module.name)) };
-            modules.push(self.publish_one(&module.name, own, publish.allow_delete, monitor)?);
+            modules.push(self.publish_one(module, publish.allow_delete, monitor)?);
         }
         Ok(Report::Published(PublishedAll { modules }))
     }
 
     fn sync(&self, sync: &command::Sync, monitor: &dyn Monitor) -> Result<Report, Failure> {
-        let base = self.home.base();
-        if !sync.once {
-            let module = self.register(|config| followed_module(base, config, sync))?;
-            let Kind::Followed(followed) = module.kind else { return Err(not_own(&module.name)) };
-            return Ok(Report::Following(Following {
-                module: module.name,
-                address: followed.from.to_string(),
-                into: base.join(followed.into).display().to_string(),
-                running: self.serving,
-            }));
-        }
-        let module = followed_module(base, &self.reload()?, sync)?;
+        let base = self.site.home.base();
+        let module = followed_module(base, &self.site.reload()?, sync)?;
         let Kind::Followed(followed) = &module.kind else { return Err(not_own(&module.name)) };
-        let synced = self.sync_once(followed, sync, monitor)?;
-        // What was pinned is written down where the operator sees it.
-        let from = Address::parse(&synced.address).unwrap_or_else(|_| followed.from.clone());
-        let pinned = Module { kind: Kind::Followed(Followed { from, into: followed.into.clone() }), ..module.clone() };
-        if self.config().config().module(&module.name) != Some(&pinned) {
-            self.register(|_| Ok(pinned))?;
-        }
-        Ok(Report::Synced(synced))
-    }
-
-    fn sync_once(&self, followed: &Followed, sync: &command::Sync, monitor: &dyn Monitor) -> Result<Synced, Failure> {
-        let _busy = self.busy();
         let node = Node {
-            index: &self.index,
-            home: self.home.inner().dir(),
-            runtime: &self.handle,
+            index: &self.site.index,
+            home: self.site.home.inner().dir(),
             from: &followed.from,
-            into: self.home.base().join(&followed.into),
+            into: base.join(&followed.into),
             adopt: sync.adopt,
-            timeout: Duration::from_millis(sync.timeout_ms),
         };
-        node.sync(monitor)
+        let timeout = Duration::from_millis(sync.timeout_ms);
+        monitor.phase(Phase::Connecting);
+        let used = self.site.peers.channel(&followed.from.host, timeout)?;
+        let line = Line::on(used.channel.clone(), &self.site.runtime, &followed.from.host, &module.name, timeout);
+        let report = if sync.once {
+            let desk = self.site.desk(&module.name);
+            let mut local = desk.work();
+            // What stands in the directory is looked at, whatever is known of it.
+            *local = None;
+            Report::Synced(node.sync(&line, &mut local, monitor)?)
+        } else {
+            node.claim()?;
+            let belief = node.contact(&line, monitor)?;
+            Report::Following(Following {
+                module: module.name.clone(),
+                address: pinned(&followed.from, belief.authority).to_string(),
+                into: node.into.display().to_string(),
+                sequence: belief.head.sequence,
+                entries: belief.head.entries,
+                bytes: belief.head.bytes,
+                free: node.free_bytes(),
+                first_contact: belief.first_contact,
+                running: self.crew.is_some(),
+            })
+        };
+        if self.crew.is_none() {
+            line.close();
+        }
+        // What was pinned is written down where the operator sees it.
+        let (Report::Synced(Synced { address, .. }) | Report::Following(Following { address, .. })) = &report else {
+            return Ok(report);
+        };
+        let from = Address::parse(address).unwrap_or_else(|_| followed.from.clone());
+        let into = followed.into.clone();
+        self.site.register(|_| Ok(Module { kind: Kind::Followed(Followed { from, into }), ..module.clone() }))?;
+        self.arrange(&self.site.reload()?)?;
+        Ok(report)
     }
 
-    fn status(&self) -> Result<Status, Failure> {
-        let config = self.reload()?;
-        let reader = self.index.reader().map_err(index_failure)?;
-        let modules: Result<_, IndexError> =
-            config.modules.iter().map(|module| self.module_status(&reader, module)).collect();
-        Ok(Status {
-            name: config.server.name.clone(),
-            key: authority_text(self.keys.authority()),
-            running: self.serving,
-            modules: modules.map_err(index_failure)?,
-        })
+    fn leave(&self, role: Role, leave: &command::Leave) -> Result<Report, Failure> {
+        let site = &self.site;
+        let module = manage::leave(&site.home, &mut site.config_file(), role, leave)?;
+        self.arrange(&site.reload()?)?;
+        let desk = site.desk(&module.name);
+        // Whoever works on it has done so before anything is removed.
+        let work = desk.work();
+        let removed = manage::clear(&site.home, &site.index, &module, leave.delete_data)?;
+        drop(work);
+        site.leave(&module.name);
+        Ok(Report::Removed(removed))
     }
 
-    fn module_status(&self, reader: &Reader, module: &Module) -> Result<ModuleStatus, IndexError> {
-        let (role, path, address) = match &module.kind {
-            Kind::Own(own) => (Role::Root, &own.path, None),
-            Kind::Followed(followed) => (Role::Node, &followed.into, Some(followed.from.to_string())),
-        };
-        let number = reader.find_module(&module.name)?;
-        let newest = |state| -> Result<_, IndexError> {
-            let Some(number) = number else { return Ok(None) };
-            Ok(reader.newest_head(number, state)?.and_then(|stored| Newest::of(&stored, None)))
-        };
-        let (published, accepted) = (newest(HeadState::Published)?, newest(HeadState::Accepted)?);
-        let behind =
-            accepted.is_some_and(|accepted| published.as_ref().is_none_or(|published| published.id != accepted.id));
-        let path = self.home.base().join(path);
-        let state = match (&published, role) {
-            _ if !path.is_dir() => "directory missing",
-            (None, Role::Root) => "not published yet",
-            (None, Role::Node) => "not synced yet",
-            (Some(_), Role::Node) if behind => "behind: sync again",
-            (Some(_), Role::Root) => "published",
-            (Some(_), Role::Node) => "in sync",
-        };
-        Ok(ModuleStatus {
-            module: module.name.clone(),
-            role,
-            path: path.display().to_string(),
-            address,
-            sequence: published.as_ref().map(|newest| newest.head.sequence),
-            created_ms: published.as_ref().map(|newest| newest.head.created),
-            entries: published.as_ref().map_or(0, |newest| newest.head.entries),
-            bytes: published.as_ref().map_or(0, |newest| newest.head.bytes),
-            state: state.to_owned(),
-            stale: false,
-        })
+    fn set_paused(&self, which: &command::Which, paused: bool) -> Result<Report, Failure> {
+        let report = manage::set_paused(&self.site.home, &mut self.site.config_file(), which, paused)?;
+        self.arrange(&self.site.reload()?)?;
+        Ok(Report::Paused(report))
     }
+
+    fn status(&self) -> Result<Report, Failure> {
+        let config = self.site.reload()?;
+        overview(&self.site, &config, self.crew.is_some()).map(Report::Status).map_err(index_failure)
+    }
+}
+
+/// The address with the key that was found or named.
+fn pinned(from: &Address, authority: Authority) -> Address {
+    Address { key: Some(authority), ..from.clone() }
 }
 
 impl Execute for Executor {
     fn execute(&self, command: &Command, monitor: &dyn Monitor) -> Result<Report, Failure> {
+        let inner = &self.inner;
         match command {
-            Command::Status => Ok(Report::Status(self.0.status()?)),
-            Command::Share(share) => self.0.share(share, monitor),
-            Command::Publish(publish) => self.0.publish(publish, monitor),
-            Command::Sync(sync) => self.0.sync(sync, monitor),
+            Command::Status => inner.status(),
+            Command::Share(share) => inner.share(share, monitor),
+            Command::Publish(publish) => inner.publish(publish, monitor),
+            Command::Sync(sync) => inner.sync(sync, monitor),
+            Command::Unshare(leave) => inner.leave(Role::Root, leave),
+            Command::Unsync(leave) => inner.leave(Role::Node, leave),
+            Command::Pause(which) => inner.set_paused(which, true),
+            Command::Resume(which) => inner.set_paused(which, false),
         }
     }
 }
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(daemon) = &self.inner.crew {
+            daemon.stop.request();
+            daemon.crew.end(END);
+            let config = daemon.config.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if config.is_some_and(|config| config.join().is_err()) {
+                tracing::error!("the thread that looks after the config has panicked");
+            }
+        }
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(END);
         }
-    }
-}
-
-/// Nobody looks.
-struct Unwatched;
-
-impl Monitor for Unwatched {
-    fn phase(&self, _: Phase) {}
-    fn total(&self, _: u64, _: u64) {}
-    fn advance(&self, _: u64, _: u64) {}
-    fn note(&self, text: &str) {
-        tracing::warn!("{text}");
-    }
-    fn cancelled(&self) -> bool {
-        false
     }
 }
 

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
 use crate::disk::home::{Home, PrivateDir};
+use crate::protocol::message::RouteTag;
 use crate::tree::hash::Authority;
 use crate::tree::limits::ENVELOPE_MAX;
 use crate::tree::signed::{Certificate, Envelope, PublicKey, RootFile};
@@ -132,6 +133,13 @@ impl Keys {
     #[must_use]
     pub fn channel_secret(&self) -> &[u8; 32] {
         &self.channel
+    }
+
+    /// What this mirra is called on the way of news; it tells nothing of the keys, and stays the same.
+    #[must_use]
+    pub fn route_tag(&self) -> RouteTag {
+        let derived = blake3::derive_key("mirra 2026 route tag", &*self.channel);
+        derived.first_chunk().copied().unwrap_or_default()
     }
 
     /// The public X25519 key of the Noise handshake.

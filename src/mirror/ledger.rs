@@ -8,7 +8,7 @@ use super::take_tree::index_failure;
 use crate::disk::dir::StatKey;
 use crate::disk::index::files::FileRow;
 use crate::disk::index::similar::Samples;
-use crate::disk::index::{Batch, IndexError, ModuleNumber};
+use crate::disk::index::{Batch, Index, IndexError, ModuleNumber};
 use crate::disk::publish::{Removed, Step, Witness};
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::FileId;
@@ -24,24 +24,63 @@ impl Step for Watch<'_> {
     }
 }
 
-/// Writes down what a switch has done. The rows are seen by others when all of it is over.
-pub(super) struct Ledger<'b, 'i> {
-    pub(super) batch: &'b mut Batch<'i>,
-    pub(super) module: ModuleNumber,
-    pub(super) now: i64,
+/// Writes down what a switch has done, a few thousand files at a time: a switch may take long, and others write to the
+/// index too. A row is true as soon as its file stands there, whatever becomes of the rest.
+pub(super) struct Ledger<'i> {
+    index: &'i Index,
+    module: ModuleNumber,
+    /// Nanoseconds since 1970.
+    now: i64,
+    /// Paths that were put aside.
     pub(super) aside: u64,
-    pub(super) failed: Option<Failure>,
+    rows: Vec<(TreePath, FileRow)>,
+    failed: Option<Failure>,
 }
 
-impl Witness for Ledger<'_, '_> {
+/// Rows that are written in one batch.
+const ROWS: usize = 4_096;
+
+impl<'i> Ledger<'i> {
+    pub(super) fn new(index: &'i Index, module: ModuleNumber, now_ms: u64) -> Self {
+        let now = i64::try_from(now_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        Self { index, module, now, aside: 0, rows: Vec::new(), failed: None }
+    }
+
+    /// Writes the rest.
+    ///
+    /// # Errors
+    /// The first [`Failure`] of all.
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
+        self.write();
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    fn write(&mut self) {
+        let rows = std::mem::take(&mut self.rows);
+        let write = || {
+            let mut batch = self.index.batch()?;
+            for (path, row) in &rows {
+                batch.put_file(self.module, path, row)?;
+                put_samples(&mut batch, self.module, &row.id)?;
+            }
+            batch.commit()
+        };
+        if !rows.is_empty()
+            && let Err(error) = write()
+        {
+            self.failed.get_or_insert(index_failure(error));
+        }
+    }
+}
+
+impl Witness for Ledger<'_> {
     fn published(&mut self, path: &TreePath, entry: &Entry, key: StatKey) {
         let Body::File { class, id, .. } = entry.body else { return };
         // A file whose mtime is of these very seconds may be written again without its mtime showing it.
         let settled = key.mtime < self.now - SETTLED_AFTER;
-        let row = FileRow { stat: key, settled, class, id };
-        let put = self.batch.put_file(self.module, path, &row).and_then(|_| put_samples(self.batch, self.module, &id));
-        if let Err(error) = put {
-            self.failed.get_or_insert(index_failure(error));
+        self.rows.push((path.clone(), FileRow { stat: key, settled, class, id }));
+        if self.rows.len() >= ROWS {
+            self.write();
         }
     }
 

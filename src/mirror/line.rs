@@ -1,7 +1,6 @@
 //! A peer's line, as the operations of a node use it: requests on streams, answers as messages, failures in three
 //! lines.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::dial::{dial, lost, unexpected};
@@ -12,7 +11,7 @@ use crate::protocol::connection::Priority;
 use crate::protocol::message::Message;
 use crate::tree::address::Host;
 
-/// An open connection to a host about one module.
+/// A connection to a host, used about one module.
 pub(super) struct Line {
     channel: Channel,
     runtime: tokio::runtime::Handle,
@@ -21,7 +20,6 @@ pub(super) struct Line {
     /// The module that is spoken of.
     pub(super) module: String,
     timeout: Duration,
-    closed: AtomicBool,
 }
 
 /// One request and its answer.
@@ -34,7 +32,19 @@ pub(super) struct Exchange<'l> {
 const LOOK_UP: Duration = Duration::from_millis(100);
 
 impl Line {
-    /// Calls `host`; an answer may be silent for `timeout`.
+    /// Speaks of `module` on an open connection; an answer may be silent for `timeout`.
+    pub(super) fn on(
+        channel: Channel,
+        runtime: &tokio::runtime::Handle,
+        host: &Host,
+        module: &str,
+        timeout: Duration,
+    ) -> Self {
+        let (runtime, host, module) = (runtime.clone(), host.clone(), module.to_owned());
+        Self { channel, runtime, host, module, timeout }
+    }
+
+    /// Calls `host` for this one purpose.
     ///
     /// # Errors
     /// [`Failure`].
@@ -45,8 +55,7 @@ impl Line {
         timeout: Duration,
     ) -> Result<Self, Failure> {
         let channel = runtime.block_on(dial(host, timeout))?;
-        let (runtime, host, module) = (runtime.clone(), host.clone(), module.to_owned());
-        Ok(Self { channel, runtime, host, module, timeout, closed: AtomicBool::new(false) })
+        Ok(Self::on(channel, runtime, host, module, timeout))
     }
 
     /// Sends a request on a stream of its own.
@@ -59,20 +68,32 @@ impl Line {
         Ok(exchange)
     }
 
+    /// A stream that goes before bulk, for who receives on his own.
+    #[must_use]
+    pub(super) fn live(&self) -> Stream {
+        self.channel.open(Priority::Live)
+    }
+
+    /// Sends on a stream of its own making.
+    ///
+    /// # Errors
+    /// [`Failure`] when the connection is lost.
+    pub(super) fn send_on(&self, stream: &Stream, message: Message) -> Result<(), Failure> {
+        self.runtime.block_on(stream.send(message.tag, message.body)).map_err(|e| lost(&self.host, &e))
+    }
+
     /// Bytes that went out and came in so far, everything counted.
     #[must_use]
     pub(super) fn wire(&self) -> (u64, u64) {
         self.channel.wire()
     }
 
-    /// Ends the connection in order.
-    pub(super) fn close(&self) {
-        if !self.closed.swap(true, Ordering::Relaxed) {
-            self.channel.close(crate::protocol::error::close::DONE);
-            // The close is worth a moment, but nothing hangs on it.
-            let ended = self.channel.closed();
-            let _ = self.runtime.block_on(async { tokio::time::timeout(Duration::from_millis(250), ended).await });
-        }
+    /// Ends the connection in order, for all who use it.
+    pub(super) fn close(self) {
+        self.channel.close(crate::protocol::error::close::DONE);
+        // The close is worth a moment, but nothing hangs on it.
+        let ended = self.channel.closed();
+        let _ = self.runtime.block_on(async { tokio::time::timeout(Duration::from_millis(250), ended).await });
     }
 
     /// What to say when `message` does not belong where it came.
@@ -88,7 +109,7 @@ impl Exchange<'_> {
     /// # Errors
     /// [`Failure`] when the connection is lost.
     pub(super) fn send(&self, message: Message) -> Result<(), Failure> {
-        self.line.runtime.block_on(self.stream.send(message.tag, message.body)).map_err(|e| lost(&self.line.host, &e))
+        self.line.send_on(&self.stream, message)
     }
 
     /// Says that no further message follows.

@@ -35,6 +35,7 @@ pub fn own_module(base: &Path, config: &Config, share: &Share) -> Result<Module,
         )
     })?;
     let path = from_base(base, &share.dir);
+    let paused = config.module(&name).is_some_and(|module| module.paused);
     let known = match config.module(&name).map(|module| &module.kind) {
         Some(Kind::Own(own)) if base.join(&own.path) == base.join(&path) => Some(own.clone()),
         Some(kind) => {
@@ -57,6 +58,7 @@ pub fn own_module(base: &Path, config: &Config, share: &Share) -> Result<Module,
             exclude,
             title: share.title.clone().or(known.title),
         }),
+        paused,
     })
 }
 
@@ -101,7 +103,8 @@ pub fn followed_module(base: &Path, config: &Config, sync: &Sync) -> Result<Modu
         (known, asked) => known.or(asked).unwrap_or_else(|| PathBuf::from(&name)),
     };
     check_apart(base, &base.join(&into), "sync into")?;
-    Ok(Module { name, kind: Kind::Followed(Followed { from, into }) })
+    let paused = config.module(&name).is_some_and(|module| module.paused);
+    Ok(Module { name, kind: Kind::Followed(Followed { from, into }), paused })
 }
 
 /// Refuses a directory that holds the home in `base`, or lies within it, whether or not they exist yet: keys are never

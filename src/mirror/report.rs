@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::failure::Exit;
+pub use super::status::{Activity, Degraded, ModuleStatus, Role, Status, Transfer, Trouble, WatchStatus};
 
 /// What came of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,10 @@ pub enum Report {
     Synced(Synced),
     /// A module is registered; the daemon brings it up to date and keeps it so.
     Following(Following),
+    /// A module is no longer one of this home.
+    Removed(Removed),
+    /// Modules rest, or are taken up again.
+    Paused(Paused),
     /// How the modules are.
     Status(Status),
     /// What another mirra has.
@@ -31,7 +36,7 @@ impl Report {
             Self::Published(all) => all.modules.iter().any(|one| !one.skipped.is_empty()),
             Self::Synced(one) => !one.skipped.is_empty(),
             Self::Status(status) if status.modules.iter().any(|module| module.stale) => return Exit::Stale,
-            Self::Following(_) | Self::Status(_) | Self::Listing(_) => false,
+            Self::Following(_) | Self::Removed(_) | Self::Paused(_) | Self::Status(_) | Self::Listing(_) => false,
         };
         if skipped { Exit::Partial } else { Exit::Ok }
     }
@@ -115,57 +120,40 @@ pub struct Following {
     pub address: String,
     /// The directory.
     pub into: String,
-    /// Whether a daemon runs that takes care of it.
-    pub running: bool,
-}
-
-/// How a home's modules are.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Status {
-    /// The name of this mirra.
-    pub name: String,
-    /// The key of its own modules.
-    pub key: String,
-    /// Whether a daemon runs.
-    pub running: bool,
-    /// In the order of the config.
-    pub modules: Vec<ModuleStatus>,
-}
-
-/// What a home is to a module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Makes its snapshots.
-    #[default]
-    Root,
-    /// Follows it.
-    Node,
-}
-
-/// How one module is.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct ModuleStatus {
-    /// The module.
-    pub module: String,
-    /// What this home is to it.
-    pub role: Role,
-    /// The directory.
-    pub path: String,
-    /// The address it comes from, on a node.
-    pub address: Option<String>,
-    /// The newest head's sequence; `None` before the first.
-    pub sequence: Option<u64>,
-    /// When that head was made, Unix milliseconds.
-    pub created_ms: Option<u64>,
+    /// The newest head's sequence.
+    pub sequence: u64,
     /// Entries of its snapshot.
     pub entries: u64,
     /// Bytes of all files of its snapshot.
     pub bytes: u64,
-    /// What is going on, or the last thing that went wrong, in a few words.
-    pub state: String,
-    /// Whether it is older than it should be.
-    pub stale: bool,
+    /// Bytes that are free where the directory lies, as far as the system says.
+    pub free: Option<u64>,
+    /// Whether the key was accepted because it was the first one seen.
+    pub first_contact: bool,
+    /// Whether a daemon runs that takes care of it.
+    pub running: bool,
+}
+
+/// A module that left the config.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Removed {
+    /// The module.
+    pub module: String,
+    /// What this home was to it.
+    pub role: Role,
+    /// Whether its directory was removed as well.
+    pub data_deleted: bool,
+    /// The directory.
+    pub path: String,
+}
+
+/// Modules that rest, or no longer do.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Paused {
+    /// In the order of the config.
+    pub modules: Vec<String>,
+    /// Whether they rest now.
+    pub paused: bool,
 }
 
 /// What another mirra has.
@@ -175,6 +163,56 @@ pub struct Listing {
     pub host: String,
     /// Its modules, by name.
     pub modules: Vec<RemoteModule>,
+}
+
+/// One entry of a module of another mirra.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteEntry {
+    /// Its path in the module: bytes, which may be anything but NUL.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Permission bits.
+    pub mode: u16,
+    /// Time of last modification, seconds and nanoseconds since 1970.
+    pub mtime: (i64, u32),
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File {
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// A directory.
+    Directory {
+        /// Entries in it and below.
+        entries: u64,
+        /// Bytes of the files in it and below.
+        bytes: u64,
+    },
+    /// A symbolic link.
+    Link {
+        /// Where it points: bytes.
+        target: Vec<u8>,
+    },
+}
+
+/// What was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Looked {
+    /// The module.
+    pub module: String,
+    /// The sequence of the head whose tree it was.
+    pub sequence: u64,
+    /// The key of the module's owner, as it goes behind `#`.
+    pub key: String,
+    /// Whether that key was named by who asked. Else it is the word of the mirra that was asked.
+    pub key_named: bool,
+    /// Entries that were listed.
+    pub entries: u64,
 }
 
 /// One module of another mirra.

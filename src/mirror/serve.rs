@@ -1,35 +1,58 @@
-//! Answering peers: each stream a receiver opens is one request, answered on a thread of its own.
+//! Answering peers: each stream a receiver opens is one request. Most are answered on a thread of their own; one that
+//! follows waits long and costs none.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
 use super::catalog::Catalog;
+use super::serve_follow::follow;
 use crate::net::{Channel, ChannelError, Stream};
 use crate::protocol::error::reset;
-use crate::protocol::message::{Message, refusal};
+use crate::protocol::message::{Message, refusal, tag};
 use crate::protocol::sender::{Answer, Output};
 
 /// Requests that are answered at the same time, over all connections; further ones wait their turn.
 pub const ANSWERS_MAX: usize = 128;
+/// Requests of one connection that are answered at the same time: nobody can keep all others waiting.
+const ANSWERS_EACH_MAX: usize = 16;
 
 /// Answers a peer until its connection ends.
 pub async fn serve(channel: Channel, catalog: Arc<Catalog>, answers: Arc<Semaphore>) {
+    let own = Arc::new(Semaphore::new(ANSWERS_EACH_MAX));
     while let Some(stream) = channel.accept_stream().await {
-        let Ok(place) = answers.clone().acquire_owned().await else { return };
-        let catalog = catalog.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = answer(&catalog, &stream) {
+        let (catalog, answers, own) = (catalog.clone(), answers.clone(), own.clone());
+        tokio::spawn(async move {
+            if let Err(error) = begin(stream, catalog, answers, own).await {
                 tracing::debug!(%error, "a request was not answered to its end");
             }
-            drop(place);
         });
     }
 }
 
+async fn begin(
+    stream: Stream,
+    catalog: Arc<Catalog>,
+    answers: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+) -> Result<(), ChannelError> {
+    let Some(request) = stream.recv().await? else { return Ok(()) };
+    let request = Message { tag: request.tag, body: request.body };
+    if request.tag == tag::FOLLOW {
+        return follow(stream, &catalog, &request).await;
+    }
+    // Its own turn first: who waits for that holds nothing that others need.
+    let (Ok(own), Ok(place)) = (own.acquire_owned().await, answers.acquire_owned().await) else { return Ok(()) };
+    let answered = tokio::task::spawn_blocking(move || {
+        let answered = answer(&catalog, &stream, &request);
+        drop((own, place));
+        answered
+    });
+    answered.await.unwrap_or(Err(ChannelError::Lost))
+}
+
 /// Answers one request.
-fn answer(catalog: &Arc<Catalog>, stream: &Stream) -> Result<(), ChannelError> {
-    let Some(request) = receive(stream)? else { return Ok(()) };
+fn answer(catalog: &Arc<Catalog>, stream: &Stream, request: &Message) -> Result<(), ChannelError> {
     let library = match catalog.library() {
         Ok(library) => library,
         Err(error) => {
@@ -38,7 +61,7 @@ fn answer(catalog: &Arc<Catalog>, stream: &Stream) -> Result<(), ChannelError> {
             return Ok(());
         }
     };
-    let mut answer = Answer::start(&library, &request);
+    let mut answer = Answer::start(&library, request);
     loop {
         match answer.next_output() {
             Output::Message(message) => stream.blocking_send(message.tag, message.body)?,

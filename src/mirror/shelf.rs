@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
+use crate::disk::chunks::each_chunk;
 use crate::disk::dir::Dir;
 use crate::disk::index::{Index, IndexError, Reader};
 use crate::disk::stage::{Stage, StageError, Staged};
@@ -207,27 +208,10 @@ impl Own {
     /// Finds chunks in what an earlier run has begun to write: its bytes are cut and hashed, and trusted no further.
     pub(super) fn take_begun(&mut self, file: &File, class: Class) -> io::Result<()> {
         let mut found = HashMap::new();
-        let mut buffer = vec![0; 4 * class.longest()];
-        let (mut offset, mut filled) = (0u64, 0);
-        loop {
-            let got = file.read_at(buffer.get_mut(filled..).unwrap_or_default(), offset + filled as u64)?;
-            filled += got;
-            let ended = got == 0;
-            let mut used = 0;
-            while let Some(rest) = buffer.get(used..filled)
-                && !rest.is_empty()
-                && (ended || rest.len() >= class.longest())
-            {
-                let chunk = rest.get(..class.cut(rest)).unwrap_or(rest);
-                found.insert(ChunkId::of(chunk), offset + used as u64);
-                used += chunk.len();
-            }
-            buffer.copy_within(used..filled, 0);
-            (offset, filled) = (offset + used as u64, filled - used);
-            if ended {
-                break;
-            }
-        }
+        each_chunk(file, class, |offset, bytes| {
+            found.insert(ChunkId::of(bytes), offset);
+            Ok(())
+        })?;
         self.take(&found, file.try_clone()?);
         Ok(())
     }

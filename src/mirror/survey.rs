@@ -12,7 +12,7 @@ use crate::disk::dir::Dir;
 use crate::disk::exclude::Exclude;
 use crate::disk::index::{Index, ModuleNumber};
 use crate::disk::read::Patience;
-use crate::disk::scan::{Reason, Scan, ScanError, ScanOptions, ScanProgress, Skipped, scan};
+use crate::disk::scan::{Reason, Scan, ScanError, ScanOptions, ScanProgress, Skipped, Touched, rescan, scan};
 use crate::tree::chunker::Class;
 use crate::tree::hash::DirId;
 use crate::tree::name::TreePath;
@@ -29,6 +29,10 @@ pub(super) struct Survey<'a> {
     pub(super) previous: Option<DirId>,
     /// The class of files that the index has no row for.
     pub(super) classes: &'a (dyn Fn(&TreePath) -> Option<Class> + Sync),
+    /// What is looked at alone; everything when it is left out.
+    pub(super) touched: Option<&'a Touched<'a>>,
+    /// Files that are being written.
+    pub(super) held: &'a (dyn Fn(&TreePath) -> bool + Sync),
 }
 
 impl Survey<'_> {
@@ -42,16 +46,20 @@ impl Survey<'_> {
         let progress = Watched { monitor, cancel: &cancel };
         let options = ScanOptions {
             module: self.module,
-            start: &TreePath::top(),
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             exclude: self.exclude,
             previous: self.previous,
             classes: self.classes,
+            held: self.held,
             patience: Patience::default(),
             cancel: &cancel,
             clock: &SystemTime::now,
         };
-        scan(self.dir, self.index, &options, &progress).map_err(|error| self.failure(error))
+        let scanned = match self.touched {
+            Some(touched) => rescan(self.dir, self.index, &options, touched, &progress),
+            None => scan(self.dir, self.index, &options, &progress),
+        };
+        scanned.map_err(|error| self.failure(error))
     }
 
     fn failure(&self, error: ScanError) -> Failure {
@@ -71,6 +79,11 @@ impl Survey<'_> {
 /// Leaves no file's class to another's choice.
 pub(super) fn no_classes(_: &TreePath) -> Option<Class> {
     None
+}
+
+/// Nobody writes.
+pub(super) fn nothing_held(_: &TreePath) -> bool {
+    false
 }
 
 struct Watched<'a> {

@@ -18,6 +18,7 @@ use crate::disk::stage::Stage;
 use crate::protocol::descent::ListReader;
 use crate::protocol::fetch::{Fetch, FetchError, Outcome, Wanted};
 use crate::protocol::message::{AtHead, Content, FileItem, Files, Message, Paths, tag, way};
+use crate::tree::address::Host;
 use crate::tree::diff::changes;
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{DirId, FileId, HeadId};
@@ -47,8 +48,8 @@ pub(super) struct Task<'a> {
     /// The head whose content is wanted, and its tree.
     pub(super) head: HeadId,
     pub(super) tree: DirId,
-    /// The tree on disk; `None` where nothing is.
-    pub(super) local: Option<DirId>,
+    /// The tree on disk.
+    pub(super) local: DirId,
     /// The head that both sides know, and its tree.
     pub(super) base: Option<(HeadId, DirId)>,
     pub(super) monitor: &'a dyn Monitor,
@@ -122,7 +123,7 @@ fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<(), Failure> {
     let reader = task.index.reader().map_err(index_failure)?;
     let mut seen = HashSet::new();
     let (mut group, mut bytes) = (Vec::new(), 0);
-    for change in changes(&*reader, task.local, Some(task.tree)) {
+    for change in changes(&*reader, Some(task.local), Some(task.tree)) {
         let change = change.map_err(page_failure)?;
         let Some(job) = task.job(&reader, change.path, change.old.as_ref(), change.new.as_ref(), &mut seen)? else {
             continue;
@@ -166,7 +167,7 @@ impl Task<'_> {
         let begun = several_chunks && self.stage.partial(id, *size).map_err(|e| stage_failure(&e))?.is_some();
         let comparable = match old {
             Some((old_size, _)) => several_chunks && old_size > class.sizes().0 as u64,
-            None => self.local.is_some() && *size >= SIMILAR_FROM,
+            None => *size >= SIMILAR_FROM,
         };
         let by_list = begun || comparable && self.base.is_none();
         let way = if self.base.is_some() && several_chunks && !by_list { way::BASE } else { way::ALL };
@@ -368,10 +369,7 @@ impl<'w> Worker<'w> {
             tag::BATCH => self.fetch.batch(&message.body, &mut self.shelf),
             _ => return Err(task.line.unexpected(&message)),
         };
-        let outcomes = outcomes.map_err(|error| match error {
-            FetchError::Malformed(error) => nonsense(&task.line.host, &error),
-            FetchError::Disk { path, source } => Failure::local(format!("cannot stage {path}"), &source),
-        })?;
+        let outcomes = outcomes.map_err(|error| fetch_failure(&task.line.host, error))?;
         task.monitor.advance(0, self.fetch.received + self.fetch.copied - before);
         for outcome in outcomes {
             self.settle(outcome)?;
@@ -404,6 +402,14 @@ impl<'w> Worker<'w> {
             }
         }
         Ok(())
+    }
+}
+
+/// What to say when content cannot be taken.
+pub(super) fn fetch_failure(host: &Host, error: FetchError) -> Failure {
+    match error {
+        FetchError::Malformed(error) => nonsense(host, &error),
+        FetchError::Disk { path, source } => Failure::local(format!("cannot stage {path}"), &source),
     }
 }
 

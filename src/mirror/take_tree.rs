@@ -1,13 +1,18 @@
 //! Tree before content: getting the entries of a head, by the way that fits what this side has.
 
+use std::collections::HashMap;
+
 use super::dial::nonsense;
 use super::failure::Failure;
 use super::line::Line;
 use super::monitor::Monitor;
+use super::spool::Spool;
 use crate::disk::index::{Index, IndexError};
+use crate::disk::stage::Stage;
 use crate::protocol::change::{ChangeError, ChangeReader};
 use crate::protocol::descent::{Descent, DescentError};
 use crate::protocol::message::{AtHead, Message, Refused, Tree, refusal, tag};
+use crate::protocol::pack::Pack;
 use crate::tree::codec::decode;
 use crate::tree::count::is_whole;
 use crate::tree::diff::changes;
@@ -15,7 +20,8 @@ use crate::tree::dir::Built;
 use crate::tree::edit::EditError;
 use crate::tree::hash::{DirId, HeadId};
 use crate::tree::limits::PATH_DEPTH_MAX;
-use crate::tree::page::{PageError, PageSource};
+use crate::tree::hash::ID_LEN;
+use crate::tree::page::{PageError, PageSink, PageSource};
 
 /// What this side has to begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +47,15 @@ enum Came {
 ///
 /// # Errors
 /// [`Failure`].
+#[allow(clippy::too_many_arguments, reason = "what is had, what is wanted, and who is asked")]
 pub(super) fn take_tree(
     index: &Index,
+    stage: &Stage,
     line: &Line,
     head: HeadId,
     wanted: Built,
     base: Base,
+    pack: Option<&Pack>,
     monitor: &dyn Monitor,
 ) -> Result<(), Failure> {
     let held =
@@ -54,8 +63,14 @@ pub(super) fn take_tree(
     if held {
         return Ok(());
     }
+    if let (Some(pack), Base::Head(id, built)) = (pack, base)
+        && (pack.base, pack.head) == (id, head)
+        && let Came::Whole = by_pack(index, line, wanted, built, pack)?
+    {
+        return Ok(());
+    }
     let known = match base {
-        Base::Head(..) | Base::Nothing => by_changes(index, line, head, wanted, base, monitor)?,
+        Base::Head(..) | Base::Nothing => by_changes(index, stage, line, head, wanted, base, monitor)?,
         Base::Unknown => Came::Not,
     };
     if matches!(known, Came::Whole) {
@@ -63,15 +78,17 @@ pub(super) fn take_tree(
     }
     match by_descent(index, line, head, wanted, monitor)? {
         Came::Whole => Ok(()),
-        Came::Not => match by_changes(index, line, head, wanted, Base::Nothing, monitor)? {
+        Came::Not => match by_changes(index, stage, line, head, wanted, Base::Nothing, monitor)? {
             Came::Whole => Ok(()),
             Came::Not => Err(wrong_tree(line)),
         },
     }
 }
 
+/// Asks for changes. They are gathered before they are applied: nobody else may wait for the index because a line is slow.
 fn by_changes(
     index: &Index,
+    stage: &Stage,
     line: &Line,
     head: HeadId,
     wanted: Built,
@@ -84,57 +101,96 @@ fn by_changes(
     };
     let exchange = line.ask(Message::new(tag::TREE, &Tree { module: line.module.clone(), head, base: id }))?;
     exchange.finish()?;
-    let mut batch = index.batch().map_err(index_failure)?;
-    let mut reader = ChangeReader::new(built, wanted.entries);
+    let mut bodies = Spool::default();
     while let Some(message) = exchange.receive(monitor)? {
         match message.tag {
-            tag::CHANGES => match reader.apply(&message.body, &mut batch) {
-                Ok(()) => {}
-                Err(ChangeError::Edit(EditError::Page(error))) => return Err(page_failure(error)),
-                // The base may not be what both sides think: the descent finds out.
-                Err(ChangeError::Edit(_)) if built.is_some() => return Ok(Came::Not),
-                Err(error) => return Err(nonsense(&line.host, &error)),
-            },
+            tag::CHANGES => bodies.push(stage, &message.body)?,
             tag::BASE_UNKNOWN => return Ok(Came::Not),
             _ => return Err(line.unexpected(&message)),
         }
     }
-    match reader.finish(&mut batch) {
+    apply(index, line, wanted, built, bodies.read())
+}
+
+fn by_pack(index: &Index, line: &Line, wanted: Built, base: Built, pack: &Pack) -> Result<Came, Failure> {
+    apply(index, line, wanted, Some(base), pack.changes().iter().map(|body| Ok(body.clone())))
+}
+
+/// Applies changes to a base, or to nothing, and keeps the tree if it is the wanted one.
+fn apply(
+    index: &Index,
+    line: &Line,
+    wanted: Built,
+    base: Option<Built>,
+    bodies: impl Iterator<Item = Result<Vec<u8>, Failure>>,
+) -> Result<Came, Failure> {
+    let mut batch = index.batch().map_err(index_failure)?;
+    let mut reader = ChangeReader::new(base, wanted.entries);
+    let work = || {
+        for body in bodies {
+            reader.apply(&body?, &mut batch).map_err(Applied::Wrong)?;
+        }
+        Ok(())
+    };
+    let done = work().and_then(|()| reader.finish(&mut batch).map_err(Applied::Wrong));
+    match done {
         Ok(got) if got == wanted => {}
-        Ok(_) if built.is_some() => return Ok(Came::Not),
+        Ok(_) if base.is_some() => return Ok(Came::Not),
         Ok(_) => return Err(wrong_tree(line)),
-        Err(ChangeError::Edit(EditError::Page(error))) => return Err(page_failure(error)),
-        Err(error) => return Err(nonsense(&line.host, &error)),
+        Err(Applied::Failed(failure)) => return Err(failure),
+        Err(Applied::Wrong(ChangeError::Edit(EditError::Page(error)))) => return Err(page_failure(error)),
+        // The base may not be what both sides think: the descent finds out.
+        Err(Applied::Wrong(ChangeError::Edit(_))) if base.is_some() => return Ok(Came::Not),
+        Err(Applied::Wrong(error)) => return Err(nonsense(&line.host, &error)),
     }
-    if let Some(built) = built {
-        check_depth(&batch, built.id, wanted, line)?;
+    if let Some(base) = base {
+        check_depth(&batch, base.id, wanted, line)?;
     }
     batch.commit().map_err(index_failure)?;
     Ok(Came::Whole)
 }
 
+/// Why changes were not applied.
+enum Applied {
+    /// They do not fit.
+    Wrong(ChangeError),
+    /// They cannot be read back.
+    Failed(Failure),
+}
+
+impl From<Failure> for Applied {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 fn by_descent(index: &Index, line: &Line, head: HeadId, wanted: Built, monitor: &dyn Monitor) -> Result<Came, Failure> {
     let exchange = line.ask(Message::new(tag::DESCEND, &AtHead { module: line.module.clone(), head }))?;
-    let mut batch = index.batch().map_err(index_failure)?;
+    let reader = index.reader().map_err(index_failure)?;
+    let mut pages = Overlay { below: &*reader, pages: HashMap::new() };
     let mut descent = Descent::new(wanted.id);
     loop {
         let Some(message) = exchange.receive(monitor)? else { return Err(wrong_tree(line)) };
         match message.tag {
-            tag::PAGES => descent.pages(&message.body, &mut batch).map_err(|e| descent_failure(line, e))?,
+            tag::PAGES => descent.pages(&message.body, &mut pages).map_err(|e| descent_failure(line, e))?,
             tag::REFUSED => {
                 let code = decode::<Refused>("refusal", &message.body).map_or(0, |refused| refused.0);
                 return if code == refusal::TOO_LARGE { Ok(Came::Not) } else { Err(line.unexpected(&message)) };
             }
             _ => return Err(line.unexpected(&message)),
         }
-        match descent.next_round(&batch).map_err(|e| descent_failure(line, e))? {
+        match descent.next_round(&pages).map_err(|e| descent_failure(line, e))? {
             None => {}
             Some(Some(want)) => exchange.send(want)?,
             Some(None) => break,
         }
     }
     exchange.finish()?;
-    check_totals(&batch, wanted, line)?;
+    check_totals(&pages, wanted, line)?;
+    let mut batch = index.batch().map_err(index_failure)?;
+    for (id, bytes) in &pages.pages {
+        batch.put(id, bytes).map_err(page_failure)?;
+    }
     batch.commit().map_err(index_failure)?;
     Ok(Came::Whole)
 }
@@ -160,6 +216,28 @@ fn check_depth(pages: &dyn PageSource, base: DirId, wanted: Built, line: &Line) 
 fn wrong_tree(line: &Line) -> Failure {
     let rule = "its entries do not make the tree of the signed head";
     nonsense(&line.host, &crate::tree::codec::Malformed::Rule { what: "tree", rule })
+}
+
+/// Pages that have come, above those that are held: they are shown to others all at once.
+struct Overlay<'a> {
+    below: &'a dyn PageSource,
+    pages: HashMap<[u8; ID_LEN], Vec<u8>>,
+}
+
+impl PageSource for Overlay<'_> {
+    fn page(&self, id: &[u8; ID_LEN]) -> Result<Option<Vec<u8>>, PageError> {
+        match self.pages.get(id) {
+            Some(bytes) => Ok(Some(bytes.clone())),
+            None => self.below.page(id),
+        }
+    }
+}
+
+impl PageSink for Overlay<'_> {
+    fn put(&mut self, id: &[u8; ID_LEN], bytes: &[u8]) -> Result<(), PageError> {
+        self.pages.insert(*id, bytes.to_vec());
+        Ok(())
+    }
 }
 
 fn descent_failure(line: &Line, error: DescentError) -> Failure {

@@ -2,6 +2,7 @@
 //! Framework specification, section 5, reduced to one role).
 
 use super::clock::now_ms;
+use super::served::Newest;
 use crate::disk::index::heads::{HeadState, Pin, StoredHead};
 use crate::disk::index::{Index, IndexError, ModuleNumber};
 use crate::protocol::message::State;
@@ -84,6 +85,31 @@ pub(super) fn believe(
     state: &State,
 ) -> Result<Belief, BeliefError> {
     let now = now_ms();
+    let Judged { roots, belief, envelope, beat } = judge(name, named, known, state, now)?;
+    record(index, module, known, &roots, &belief, envelope, beat, now)?;
+    Ok(belief)
+}
+
+/// Checks an answer to POLL for the module `name` by what it holds alone, for who only looks: nothing is recorded, so
+/// nothing older is noticed.
+///
+/// # Errors
+/// [`BeliefError`].
+pub(super) fn glance(name: &str, named: Option<Authority>, state: &State) -> Result<Belief, BeliefError> {
+    Ok(judge(name, named, &Known::default(), state, now_ms())?.belief)
+}
+
+/// What an answer is worth.
+struct Judged {
+    roots: Roots,
+    belief: Belief,
+    /// The head as it was signed.
+    envelope: Vec<u8>,
+    /// A beat that vouches for it, as it was signed.
+    beat: Option<Vec<u8>>,
+}
+
+fn judge(name: &str, named: Option<Authority>, known: &Known, state: &State, now: u64) -> Result<Judged, BeliefError> {
     let roots = Roots::verify(known, named, state)?;
     if roots.newest.expires.is_some_and(|expires| expires <= now) {
         return Err(TrustError::Expired { what: "root file" }.into());
@@ -123,8 +149,24 @@ pub(super) fn believe(
         fresh: beat.as_ref().map(|(issued, _)| *issued),
         head,
     };
-    record(index, module, known, &roots, &belief, envelope, beat.map(|(_, bytes)| bytes), now)?;
-    Ok(belief)
+    Ok(Judged { roots, belief, envelope, beat: beat.map(|(_, bytes)| bytes) })
+}
+
+/// A head that was believed before, if the index still has it.
+///
+/// # Errors
+/// [`IndexError`].
+pub(super) fn recall(index: &Index, module: ModuleNumber, id: &HeadId) -> Result<Option<Belief>, IndexError> {
+    let reader = index.reader()?;
+    let (Some(stored), Some(pin)) = (reader.head(module, id)?, reader.pin(module)?) else { return Ok(None) };
+    let newest = Newest::of(&stored, reader.beat(module)?);
+    Ok(newest.map(|newest| Belief {
+        authority: pin.authority,
+        fresh: newest.beat.map(|(issued, _)| issued),
+        head: newest.head,
+        id: newest.id,
+        first_contact: false,
+    }))
 }
 
 /// Root files that were believed.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -28,6 +28,18 @@ const UNSENT_IN_KERNEL: u32 = 256 * 1024;
 #[derive(Clone)]
 pub struct Channel {
     handle: Arc<Handle>,
+}
+
+/// A [`Channel`] that may be gone.
+pub struct WeakChannel {
+    handle: Weak<Handle>,
+}
+
+impl WeakChannel {
+    /// The channel, if anybody still holds it and it is not over.
+    pub fn upgrade(&self) -> Option<Channel> {
+        self.handle.upgrade().map(|handle| Channel { handle }).filter(|channel| !channel.is_over())
+    }
 }
 
 /// Dials a peer and makes the handshake, all before `deadline` has passed.
@@ -159,6 +171,16 @@ impl Channel {
         let mut inner = self.handle.0.lock();
         inner.connection.close(code);
         self.handle.0.nudge(&inner);
+    }
+
+    /// Whether the connection is over.
+    pub fn is_over(&self) -> bool {
+        self.handle.0.lock().end.is_some()
+    }
+
+    /// A way to this connection that does not keep it open.
+    pub fn downgrade(&self) -> WeakChannel {
+        WeakChannel { handle: Arc::downgrade(&self.handle) }
     }
 
     /// Waits for the end of the connection and says what it was.

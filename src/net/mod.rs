@@ -14,7 +14,7 @@ mod handshake;
 mod listen;
 mod stream;
 
-pub use channel::{Channel, accept, connect};
+pub use channel::{Channel, accept, connect, WeakChannel};
 pub use error::ChannelError;
 pub use handshake::{Check, Params, Peer};
 pub use listen::Listener;

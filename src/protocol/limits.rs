@@ -153,6 +153,8 @@ pub const PACKED_TARGET: usize = 512 * 1024;
 /// References that a sender remembers between two rounds of a descent; beyond, the stream is reset and the receiver
 /// asks for all entries instead.
 pub const DESCENT_REFERENCES_MAX: usize = 2_000_000;
+/// Bytes that a receiver which only lists remembers of what it will ask for next; beyond, it gives up.
+pub const BROWSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of a bitmap of wanted references: one bit each.
 pub const WANT_MAX: u32 = (DESCENT_REFERENCES_MAX / 8 + 1) as u32;
 /// Paths in one message that asks for lists or content; the sender refuses more.

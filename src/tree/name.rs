@@ -146,6 +146,16 @@ impl TreePath {
                 .strip_prefix(other.0.as_slice())
                 .is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'/'))
     }
+
+    /// The first name on the way from `above` down to this path; `None` when it does not lie below.
+    #[must_use]
+    pub fn name_below(&self, above: &Self) -> Option<Name> {
+        let rest = match above.0.as_slice() {
+            [] => self.0.as_slice(),
+            above => self.0.strip_prefix(above)?.strip_prefix(b"/")?,
+        };
+        rest.split(|b| *b == b'/').next().filter(|name| !name.is_empty()).map(|name| Name(name.into()))
+    }
 }
 
 impl PartialOrd for TreePath {
@@ -258,5 +268,11 @@ mod tests {
         assert_eq!((parent, name.as_bytes()), (path("a/b"), &b"c"[..]));
         assert_eq!(path("a/b").depth(), 2);
         assert_eq!(path("a").split_last().unwrap().0.depth(), 0);
+        let below = |p: &str, above: &str| path(p).name_below(&path(above)).map(|name| name.to_string());
+        assert_eq!(below("ab/c/d", "").as_deref(), Some("ab"));
+        assert_eq!(below("ab/c/d", "ab").as_deref(), Some("c"));
+        for (p, above) in [("", ""), ("a", "a"), ("ab/c", "a"), ("b/c", "a")] {
+            assert_eq!(below(p, above), None);
+        }
     }
 }

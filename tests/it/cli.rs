@@ -138,14 +138,14 @@ fn wrong_command_lines_end_with_2() {
     let home = home();
     fs::create_dir(home.path().join("pub")).unwrap();
     let key = "a".repeat(52);
-    fails(home.path(), &["sync", "host"], 2);
     fails(home.path(), &["sync", "host:0", "m"], 2);
     fails(home.path(), &["sync", "host", ".m"], 2);
     fails(home.path(), &["sync", "host/a", "b"], 2);
     fails(home.path(), &["sync", "host", "m/path"], 2);
     fails(home.path(), &["sync", "host", "m", "--key", "short"], 2);
     fails(home.path(), &["sync", &format!("host/m#{key}"), "--key", &"b".repeat(52)], 2);
-    fails(home.path(), &["ls", "host/m"], 2);
+    fails(home.path(), &["ls", "host", "-R"], 2);
+    fails(home.path(), &["ls", "host/m/../x"], 2);
     fails(home.path(), &["share", "pub", "--name", ".x"], 2);
     fails(home.path(), &["share", "pub", "--exclude", "["], 2);
     for args in [&["nothing"][..], &["share"], &["share", "pub", "--publish", "now"], &["run", "--listen", "x"]] {
@@ -226,12 +226,36 @@ fn a_daemon_owns_its_home_until_it_is_ended() {
     let status = works(home.path(), &["status", "--json"]);
     assert!(status.contains("\"running\":true"), "{status}");
     assert!(fails(home.path(), &["run", "--listen", "127.0.0.1:0"], 8).contains("already"));
-    let said = fails(home.path(), &["sync", "127.0.0.1:1", "m", "--once"], 8);
-    assert!(said.contains("leave out --once"), "{said}");
+    // The daemon itself calls, and finds nobody.
+    fails(home.path(), &["sync", "127.0.0.1:1", "m", "--once"], 5);
     assert_eq!(end(running, Signal::INT), Some(0));
     assert!(!socket.exists());
     assert!(works(home.path(), &["status", "--json"]).contains("\"running\":false"));
     assert_eq!(end(daemon(home.path()), Signal::TERM), Some(0));
+}
+
+#[test]
+fn a_daemon_outlives_its_terminal() {
+    let home = home();
+    let running = daemon(home.path());
+    for _ in 0..3 {
+        kill_process(Pid::from_child(&running), Signal::HUP).unwrap();
+        assert!(works(home.path(), &["status", "--json"]).contains("\"running\":true"));
+    }
+    assert_eq!(end(running, Signal::TERM), Some(0));
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let home = home();
+    // The answer of this host never comes.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let args = ["ls", &address, "--timeout", "60s"];
+    let child = plain(home.path(), &args).stderr(Stdio::piped()).spawn().unwrap();
+    let _held = silent.accept().unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(end(child, Signal::INT), Some(20));
 }
 
 #[test]
@@ -252,4 +276,70 @@ fn a_taken_port_is_named_with_the_way_out() {
     assert!(said.contains(&address) && said.contains("--listen") && said.contains("Mirra.toml"), "{said}");
     let said = fails(home.path(), &["run", "--listen", "203.0.113.7"], 3);
     assert!(said.contains("listen ="), "{said}");
+}
+
+#[test]
+fn a_module_rests_and_leaves_while_its_data_stays() {
+    let home = home();
+    let (pub_dir, config) = (home.path().join("pub"), home.path().join(".mirra/Mirra.toml"));
+    fs::create_dir(&pub_dir).unwrap();
+    fs::write(pub_dir.join("file"), "x").unwrap();
+    works(home.path(), &["share", "pub"]);
+    assert_eq!(works(home.path(), &["pause", "pub"]), "pub: paused\n");
+    assert!(fs::read_to_string(&config).unwrap().ends_with("paused = true\n"));
+    let status = works(home.path(), &["status"]);
+    assert!(status.contains("paused"), "{status}");
+    assert_eq!(works(home.path(), &["resume"]), "pub: resumed\n");
+    assert!(!fs::read_to_string(&config).unwrap().contains("paused"));
+    fails(home.path(), &["pause", "none"], 6);
+
+    assert!(fails(home.path(), &["unsync", "pub"], 2).contains("mirra unshare pub"));
+    fails(home.path(), &["unshare", "none"], 6);
+    let left = works(home.path(), &["unshare", "pub", "--json"]);
+    assert!(left.contains("\"data_deleted\":false"), "{left}");
+    assert!(!fs::read_to_string(&config).unwrap().contains("[module"));
+    assert!(pub_dir.join("file").exists());
+    works(home.path(), &["share", "pub"]);
+}
+
+#[test]
+fn data_goes_only_when_that_is_said_twice() {
+    let home = home();
+    for name in ["a/inner", "b", "c"] {
+        fs::create_dir_all(home.path().join(name)).unwrap();
+    }
+    fs::write(home.path().join("a/inner/file"), "x").unwrap();
+    symlink("c", home.path().join("link")).unwrap();
+    for (dir, name) in [("a", "a"), ("a/inner", "inner"), ("b", "b"), ("link", "link")] {
+        works(home.path(), &["share", dir, "--name", name]);
+    }
+    assert!(fails(home.path(), &["unshare", "b", "--delete-data"], 2).contains("--yes"));
+    mirra(home.path(), &["unshare", "b", "--yes"]).assert().code(2);
+    assert!(home.path().join("b").exists());
+    // The directory of another module, and what a link leads to, are not this module's alone.
+    assert!(fails(home.path(), &["unshare", "a", "--delete-data", "--yes"], 25).contains("inner"));
+    assert!(fails(home.path(), &["unshare", "link", "--delete-data", "--yes"], 25).contains("link"));
+    assert!(home.path().join("a/inner/file").exists() && home.path().join("link").exists());
+
+    works(home.path(), &["unshare", "inner"]);
+    let daemon = daemon(home.path());
+    assert!(works(home.path(), &["unshare", "a", "--delete-data", "--yes"]).contains("is removed"));
+    assert_eq!(end(daemon, Signal::TERM), Some(0));
+    assert!(!home.path().join("a").exists() && home.path().join("b").exists());
+}
+
+#[test]
+fn status_is_shown_again_when_it_changes() {
+    let home = home();
+    let daemon = daemon(home.path());
+    let mut watching = plain(home.path(), &["status", "--watch", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert!(next().contains("\"modules\":[]"));
+    fs::create_dir(home.path().join("pub")).unwrap();
+    works(home.path(), &["share", "pub", "--publish", "manual"]);
+    let wanted = |line: &String| line.contains("\"sequence\":1");
+    assert!((0..20).map(|_| next()).any(|line| wanted(&line)));
+    assert_eq!(end(watching, Signal::INT), Some(0));
+    assert_eq!(end(daemon, Signal::INT), Some(0));
 }

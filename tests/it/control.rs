@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mirra::command::{Command, Execute, Publish, Share, Sync};
+use mirra::command::{Command, Execute, Leave, Publish, Share, Sync, Which};
 use mirra::control::client;
 use mirra::control::jobs::{FINISHED_MAX, Jobs, RUNNING_MAX};
 use mirra::control::perform::perform;
 use mirra::control::server::Server;
 use mirra::disk::home::{Home, Lock};
-use mirra::report::{Published, PublishedAll, Report, Status};
+use mirra::report::{Paused, Published, PublishedAll, Removed, Report, Role, Status};
 use mirra::{Exit, Failure, Monitor, Phase, Stop};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
@@ -50,8 +50,21 @@ impl Execute for Fake {
             Command::Publish(Publish { module: Some(_), .. }) => Err(Failure::new(Exit::NoModule, "a", "b", "c")),
             Command::Publish(_) => Ok(Report::Published(PublishedAll::default())),
             Command::Sync(_) => Err(Failure::new(Exit::Connect, "a", "b", "c")),
+            Command::Unshare(leave) => Ok(left(Role::Root, leave)),
+            Command::Unsync(leave) => Ok(left(Role::Node, leave)),
+            Command::Pause(which) => Ok(rest(which, true)),
+            Command::Resume(which) => Ok(rest(which, false)),
         }
     }
+}
+
+fn left(role: Role, leave: &Leave) -> Report {
+    let (module, data_deleted) = (leave.module.clone(), leave.delete_data);
+    Report::Removed(Removed { module, role, data_deleted, path: "/somewhere".into() })
+}
+
+fn rest(which: &Which, paused: bool) -> Report {
+    Report::Paused(Paused { modules: which.module.iter().cloned().collect(), paused })
 }
 
 /// Remembers what it is told; cancels when told so.
@@ -185,7 +198,10 @@ fn wrong_requests_get_clean_answers() {
     check("POST", "/v1/share", r#"{"dir":"x"}"#, 400);
     check("POST", "/v1/share", r#"{"dir":"/x","publish":"now"}"#, 400);
     check("POST", "/v1/sync", r#"{"address":"h/m","into":"x"}"#, 400);
-    check("POST", "/v1/sync", r#"{"address":"h/m","once":true}"#, 409);
+    check("POST", "/v1/unshare", "", 400);
+    check("POST", "/v1/unsync", r#"{"module":"m","delete_data":"yes"}"#, 400);
+    check("POST", "/v1/pause", r#"{"modules":[]}"#, 400);
+    check("GET", "/v1/resume", "", 405);
     check("POST", "/v1/share", &"x".repeat(64 * 1024 + 1), 413);
 }
 
@@ -220,7 +236,11 @@ fn a_command_gives_the_same_with_and_without_a_daemon() {
     let (place, wait) = (place(""), Duration::ZERO);
     let all = |expected_open: bool| {
         let mut results = Vec::new();
-        for command in [publish(None), publish(Some("none")), Command::Status] {
+        let (leave, which) = (Leave { module: "m".into(), delete_data: true }, Which::default());
+        let mut commands = vec![publish(None), publish(Some("none")), Command::Status];
+        commands.extend([Command::Unshare(leave.clone()), Command::Unsync(leave)]);
+        commands.extend([Command::Pause(which.clone()), Command::Resume(which)]);
+        for command in commands {
             let mut opened = false;
             let open = |home| {
                 opened = true;
@@ -253,14 +273,15 @@ fn ctrl_c_at_the_client_ends_the_job() {
 }
 
 #[test]
-fn once_beside_a_daemon_and_a_busy_home_are_refused() {
+fn once_goes_to_the_daemon_and_waits_for_a_busy_home() {
     let place = place("");
     let once = Command::Sync(Sync { address: "h/m".into(), into: None, adopt: false, once: true, timeout_ms: 1 });
     let run = |command: &Command| perform(&place.home, command, Duration::from_millis(30), &Ear::default(), here);
     assert_eq!(run(&once).unwrap_err().exit, Exit::Connect);
     let (lock, server) = daemon(&place.home, &Stop::new());
-    let failure = run(&once).unwrap_err();
-    assert!(failure.exit == Exit::Busy && failure.fix.contains("--once"), "{failure}");
+    let unheard = |_| -> Result<Fake, Failure> { panic!("a daemon has the home") };
+    let asked = perform(&place.home, &once, Duration::ZERO, &Ear::default(), unheard);
+    assert_eq!(asked.unwrap_err().exit, Exit::Connect);
     drop(server);
     let failure = run(&once).unwrap_err();
     assert!(failure.exit == Exit::Busy && failure.why.contains("in use by process"), "{failure}");

@@ -55,7 +55,15 @@ pub(crate) enum Word {
     Publish(Publish),
     /// Follow a module of another mirra
     Sync(Sync),
-    /// List the modules of another mirra
+    /// Share a module no longer
+    Unshare(Leave),
+    /// Follow a module no longer
+    Unsync(Leave),
+    /// Let a module rest, or all: what is there is served on
+    Pause(Which),
+    /// Take a module up again, or all
+    Resume(Which),
+    /// List the modules of another mirra, or what is in one
     Ls(Ls),
     /// Show how the modules of this home are
     Status(Status),
@@ -169,7 +177,7 @@ pub(crate) struct Sync {
     #[arg(value_name = "HOST[:PORT]")]
     pub(crate) source: String,
 
-    /// The module, if the address does not name it
+    /// The module, if the address does not name it; without one, a terminal is asked
     pub(crate) module: Option<String>,
 
     /// The directory to put it in [default: MODULE beside .mirra]
@@ -198,11 +206,60 @@ pub(crate) struct Sync {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mirra ls host.example\n  mirra ls host.example:6008 --json")]
+pub(crate) struct Leave {
+    /// The module
+    pub(crate) module: String,
+
+    /// Remove its directory and all that is in it; asks on a terminal
+    #[arg(long)]
+    pub(crate) delete_data: bool,
+
+    /// Remove it without a question
+    #[arg(short, long, requires = "delete_data")]
+    pub(crate) yes: bool,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// The module [default: all of this home]
+    pub(crate) module: Option<String>,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const LS_EXAMPLES: &str = "\
+Examples:
+  mirra ls host.example                    its modules
+  mirra ls host.example:6008/photos -l     the top of one of them
+  mirra ls host.example/photos/2026 -R     all below a directory
+
+Names are printed as they are, but for a backslash, which is \\\\, and bytes that are
+no printable text, each of which is \\xNN. --json gives one object a line.";
+
+#[derive(Debug, Args)]
+#[command(after_help = LS_EXAMPLES)]
 pub(crate) struct Ls {
-    /// HOST or HOST:PORT
-    #[arg(value_name = "HOST[:PORT]")]
+    /// HOST, HOST:PORT or either with /MODULE or /MODULE/PATH behind
+    #[arg(value_name = "HOST[:PORT][/MODULE[/PATH]]")]
     pub(crate) source: String,
+
+    /// Show mode, size, time and the targets of links
+    #[arg(short, long)]
+    pub(crate) long: bool,
+
+    /// List all below it, too
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+
+    /// The key of the module's owner
+    #[arg(long)]
+    pub(crate) key: Option<String>,
 
     /// How long to wait for a silent host
     #[arg(long, value_name = "DUR", default_value = "10s")]
@@ -216,6 +273,10 @@ pub(crate) struct Ls {
 #[derive(Debug, Args)]
 #[command(after_help = "Exit code 12 when a module is older than it should be.")]
 pub(crate) struct Status {
+    /// Show it again as it changes, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,

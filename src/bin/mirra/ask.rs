@@ -1,4 +1,4 @@
-//! The two questions of the first run.
+//! The questions: two of the first run, which module is meant, and whether data may go.
 
 use std::io::{self, BufRead, Write};
 
@@ -31,6 +31,26 @@ pub(crate) fn server(
 /// What is asked for on the command line, without a question.
 pub(crate) fn named(name: &str, port: u16) -> Result<Server, Failure> {
     Server::new(name, port).map_err(|why| Failure::new(Exit::Usage, "that name will not do", why, "--name NAME"))
+}
+
+/// Asks which of `names` is meant: one of them, or its place among them.
+pub(crate) fn which(names: Vec<String>, from: &mut impl BufRead, to: &mut impl Write) -> Result<String, Failure> {
+    let named = |text: &str| {
+        let place = text.parse::<usize>().ok().and_then(|place| names.get(place.checked_sub(1)?));
+        let name = names.iter().find(|name| *name == text).or(place);
+        name.cloned().ok_or_else(|| format!("there is no such module; answer 1 to {} or a name", names.len()))
+    };
+    question(from, to, "which module?: ", named)
+        .map_err(|failure| Failure { fix: "name it: mirra sync HOST MODULE".to_owned(), ..failure })
+}
+
+/// Asks a question to which only a clear yes is one.
+pub(crate) fn yes(text: &str, from: &mut impl BufRead, to: &mut impl Write) -> Result<bool, Failure> {
+    let broken = |e: io::Error| Failure::local("cannot ask", &e);
+    write!(to, "{text}").and_then(|()| to.flush()).map_err(broken)?;
+    let mut line = String::new();
+    from.read_line(&mut line).map_err(broken)?;
+    Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 fn question<T>(
@@ -84,6 +104,26 @@ mod tests {
         assert_eq!((server.unwrap().port, said.matches("port?").count()), (7, 4));
         assert_eq!(ask("here\n").0.unwrap_err().exit, Exit::Usage);
         assert_eq!(ask(&"\n".repeat(10)).1.matches("name?").count(), TRIES);
+    }
+
+    #[test]
+    fn a_module_is_chosen_by_name_or_number() {
+        let choose = |input: &str| {
+            let names = ["a", "b", "1"].map(str::to_owned).to_vec();
+            which(names, &mut input.as_bytes(), &mut io::sink()).map_err(|failure| failure.exit)
+        };
+        assert_eq!(choose("b\n"), Ok("b".into()));
+        assert_eq!((choose("2\n"), choose("3\n")), (Ok("b".into()), Ok("1".into())));
+        assert_eq!(choose("1\n"), Ok("1".into()), "a name goes before a number");
+        assert_eq!(choose("0\n4\nc\n\na\n"), Ok("a".into()));
+        assert_eq!((choose(""), choose(&"0\n".repeat(9))), (Err(Exit::Usage), Err(Exit::Usage)));
+    }
+
+    #[test]
+    fn only_a_clear_yes_is_one() {
+        let answer = |input: &str| yes("?", &mut input.as_bytes(), &mut io::sink()).unwrap();
+        assert!(answer("y\n") && answer(" YES \n"));
+        assert!(["", "\n", "n\n", "yes please\n", "ja\n"].iter().all(|input| !answer(input)));
     }
 
     #[test]

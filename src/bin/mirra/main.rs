@@ -3,9 +3,11 @@
 mod args;
 mod ask;
 mod demo;
+mod ls;
 mod print;
 mod screen;
 mod signals;
+mod status;
 mod words;
 
 use std::io::{self, IsTerminal};
@@ -75,9 +77,13 @@ fn carry_out(line: Line, screen: &Screen) -> Result<Exit, Failure> {
             perform(&home, &command, command::TIMEOUT, args.json, screen)
         }
         Some(Word::Sync(args)) => sync(&home, args, screen),
-        Some(Word::Ls(args)) => ls(args, screen),
+        Some(Word::Unshare(args)) => leave(&home, args, Command::Unshare, screen),
+        Some(Word::Unsync(args)) => leave(&home, args, Command::Unsync, screen),
+        Some(Word::Pause(args)) => rest(&home, args, Command::Pause, screen),
+        Some(Word::Resume(args)) => rest(&home, args, Command::Resume, screen),
+        Some(Word::Ls(args)) => ls::ls(&args, screen),
         Some(Word::Demo(args)) => demo::demo(&args, screen),
-        Some(Word::Status(args)) => perform(&home, &Command::Status, command::TIMEOUT, args.json, screen),
+        Some(Word::Status(args)) => status::status(&home, &args, screen),
         Some(Word::Key(args)) => match args.word {
             KeyWord::Show => {
                 let keys = mirra::show_keys(&home)?;
@@ -138,7 +144,7 @@ fn has_terminal() -> bool {
 
 fn run(home: &Path, listen: Option<SocketAddr>, screen: &Screen) -> Result<Exit, Failure> {
     let stop = Stop::new();
-    signals::listen(&stop)?;
+    signals::listen_through_hangup(&stop)?;
     mirra::run(home, listen, &stop, |config, address| {
         let modules = match config.modules.len() {
             0 => "no modules yet: mirra share DIR, or mirra sync HOST MODULE".to_owned(),
@@ -166,8 +172,43 @@ fn share(home: &Path, args: args::Share, screen: &Screen) -> Result<Exit, Failur
     perform(home, &Command::Share(share), command::TIMEOUT, args.json, screen)
 }
 
+/// Ends a module. That its data goes as well is asked about, unless the operator has said so already.
+fn leave(
+    home: &Path,
+    args: args::Leave,
+    command: fn(command::Leave) -> Command,
+    screen: &Screen,
+) -> Result<Exit, Failure> {
+    if args.delete_data && !args.yes {
+        let what = format!("nothing is removed of {}", args.module);
+        if !has_terminal() {
+            let why = "there is no terminal to ask whether its data may go";
+            return Err(Failure::new(Exit::Usage, what, why, "add --yes, or leave --delete-data out"));
+        }
+        let question = format!("Remove the module {} and all files in its directory? [y/N] ", args.module);
+        if !ask::yes(&question, &mut io::stdin().lock(), &mut io::stderr())? {
+            return Err(Failure::new(Exit::Interrupted, what, "the answer was not yes", "leave --delete-data out"));
+        }
+    }
+    let leave = command::Leave { module: args.module, delete_data: args.delete_data };
+    perform(home, &command(leave), command::TIMEOUT, args.json, screen)
+}
+
+/// Lets modules rest, or takes them up again.
+fn rest(
+    home: &Path,
+    args: args::Which,
+    command: fn(command::Which) -> Command,
+    screen: &Screen,
+) -> Result<Exit, Failure> {
+    perform(home, &command(command::Which { module: args.module }), command::TIMEOUT, args.json, screen)
+}
+
 fn sync(home: &Path, args: args::Sync, screen: &Screen) -> Result<Exit, Failure> {
-    let address = address(&args)?;
+    let mut address = address(&args)?;
+    if address.module.is_none() {
+        address.module = Some(choose(&address, &args, screen)?);
+    }
     let into = args.into.as_deref().map(absolute).transpose()?;
     if let Some(into) = &into {
         mirra::check_apart(&absolute(home)?, into, "sync into")?;
@@ -179,7 +220,32 @@ fn sync(home: &Path, args: args::Sync, screen: &Screen) -> Result<Exit, Failure>
     perform(home, &Command::Sync(sync), args.timeout.0, args.json, screen)
 }
 
-/// The one address that host, module and key make.
+/// Has one of the host's modules chosen, on a terminal; without one it says which there are.
+fn choose(address: &Address, args: &args::Sync, screen: &Screen) -> Result<String, Failure> {
+    let stop = Stop::new();
+    signals::listen(&stop)?;
+    let progress = screen.progress(&stop);
+    let listing = mirra::list(&address.host, args.timeout.0, &progress);
+    drop(progress);
+    let Report::Listing(mut listing) = listing? else {
+        return Err(Failure::new(Exit::Other, "the modules cannot be listed", "an error in mirra itself", "report it"));
+    };
+    let host = &address.host;
+    if listing.modules.is_empty() {
+        let fix = "ask its owner, or share something there: mirra share DIR";
+        return Err(Failure::new(Exit::NoModule, "there is nothing to follow", format!("{host} shares nothing"), fix));
+    }
+    let terminal = has_terminal();
+    screen.shout(print::choices(&listing, terminal, SystemTime::now()).trim_end());
+    let names: Vec<String> = listing.modules.drain(..).map(|one| one.module).collect();
+    if !terminal {
+        let fix = format!("name one of these: mirra sync {host} {}", names.first().map_or("MODULE", String::as_str));
+        return Err(Failure::new(Exit::Usage, format!("cannot sync {}", args.source), "no module is named", fix));
+    }
+    ask::which(names, &mut io::stdin().lock(), &mut io::stderr())
+}
+
+/// The one address that host, module and key make; what module it is may still be open.
 fn address(args: &args::Sync) -> Result<Address, Failure> {
     let usage = |why: String, fix: &str| Failure::new(Exit::Usage, format!("cannot sync {}", args.source), why, fix);
     let forms = "mirra sync HOST[:PORT] MODULE, or mirra sync mirra://HOST[:PORT]/MODULE#KEY";
@@ -189,10 +255,6 @@ fn address(args: &args::Sync) -> Result<Address, Failure> {
             return Err(usage(format!("it names another module than {module}"), "name the module once"));
         }
         address.module = Some(module.clone());
-    }
-    if address.module.is_none() {
-        let fix = format!("mirra ls {} shows what it has", address.host);
-        return Err(usage("no module is named".into(), &fix));
     }
     if let Some(text) = &args.key {
         let key = mirra::authority_from_text(text).ok_or_else(|| {
@@ -205,16 +267,6 @@ fn address(args: &args::Sync) -> Result<Address, Failure> {
     }
     // What was put together is read again, so that a module that no mirra can have is refused here.
     Address::parse(&address.to_string()).map_err(|e| usage(e.to_string(), forms))
-}
-
-fn ls(args: args::Ls, screen: &Screen) -> Result<Exit, Failure> {
-    let fix = "mirra ls HOST[:PORT]";
-    let wrong = |why: String| Failure::new(Exit::Usage, format!("cannot list {}", args.source), why, fix);
-    let address = Address::parse(&args.source).map_err(|e| wrong(e.to_string()))?;
-    if address.module.is_some() {
-        return Err(wrong("only the modules of a host can be listed".into()));
-    }
-    finish(args.json, screen, |progress| mirra::list(&address.host, args.timeout.0, progress))
 }
 
 fn perform(home: &Path, command: &Command, wait: Duration, json: bool, screen: &Screen) -> Result<Exit, Failure> {

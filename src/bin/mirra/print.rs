@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
-use mirra::report::{Following, Listing, ModuleStatus, Published, RemoteModule, Report, Role, Status, Synced};
+use mirra::report::{Following, Listing, Paused, Published, RemoteModule, Removed, Report, Role, Synced};
 use mirra::{Address, DEFAULT_PORT, Exit, Failure};
 
+use crate::status;
 use crate::words::{age, bytes, count, cut, entries, span};
 
 /// Columns of a terminal that every line of a table fits.
-const WIDTH: usize = 80;
+pub(crate) const WIDTH: usize = 80;
 /// Skipped paths that are shown; `--json` has them all.
 const SKIPPED_SHOWN: usize = 10;
 
@@ -41,7 +42,9 @@ pub(crate) fn text(report: &Report, now: SystemTime) -> Text {
         }
         Report::Synced(one) => synced(one),
         Report::Following(one) => following(one),
-        Report::Status(status) => statuses(status, now),
+        Report::Removed(one) => removed(one),
+        Report::Paused(some) => paused(some),
+        Report::Status(status) => status::text(status, now),
         Report::Listing(listing) => listed(listing, now),
     }
 }
@@ -102,49 +105,54 @@ fn following(one: &Following) -> Text {
     Text { result: format!("{}: follows {} into {}\n", one.module, one.address, one.into), advice }
 }
 
-fn statuses(status: &Status, now: SystemTime) -> Text {
-    let wide = status.modules.iter().map(|one| one.module.len()).max().unwrap_or(0);
-    let line = |one: &ModuleStatus| {
-        let role = if one.role == Role::Root { "root" } else { "node" };
-        let state = if one.stale { format!("stale! {}", one.state) } else { one.state.clone() };
-        row(wide, &one.module, role, (one.sequence.is_some(), one.entries, one.bytes), one.created_ms, &state, now)
+fn removed(one: &Removed) -> Text {
+    let (word, again) = match one.role {
+        Role::Root => ("shared", format!("mirra share {}", one.path)),
+        Role::Node => ("followed", format!("mirra sync HOST {} --into {} --adopt", one.module, one.path)),
     };
-    let advice = match (status.modules.is_empty(), status.running) {
-        (true, _) => "No modules yet. Share one: mirra share DIR; or follow one: mirra sync HOST MODULE",
-        (false, false) => "No daemon runs here: mirra run",
-        (false, true) => "",
+    let (data, advice) = if one.data_deleted {
+        ("is removed", String::new())
+    } else {
+        ("stays", format!("To take it up again:\n  {again}"))
     };
-    Text { result: status.modules.iter().map(line).collect(), advice: advice.to_owned() }
+    Text { result: format!("{}: no longer {word}; {} {data}\n", one.module, one.path), advice }
+}
+
+fn paused(some: &Paused) -> Text {
+    let (word, advice) = match (some.modules.is_empty(), some.paused) {
+        (true, _) => ("", "No modules yet. Share one: mirra share DIR; or follow one: mirra sync HOST MODULE"),
+        (false, true) => ("paused", "What is there is served on. To go on: mirra resume"),
+        (false, false) => ("resumed", ""),
+    };
+    let result = some.modules.iter().map(|name| format!("{name}: {word}\n")).collect();
+    Text { result, advice: advice.to_owned() }
 }
 
 fn listed(listing: &Listing, now: SystemTime) -> Text {
     let wide = listing.modules.iter().map(|one| one.module.len()).max().unwrap_or(0);
-    let line = |one: &RemoteModule| {
-        row(wide, &one.module, "", (true, one.entries, one.bytes), Some(one.created_ms), &one.title, now)
-    };
     let advice = match listing.modules.first() {
         Some(first) => format!("Follow one with\n  mirra sync {} {}", listing.host, first.module),
         None => format!("{} shares nothing", listing.host),
     };
-    Text { result: listing.modules.iter().map(line).collect(), advice }
+    Text { result: listing.modules.iter().map(|one| row(wide, one, now)).collect(), advice }
+}
+
+/// The modules to choose from, numbered if the number may be named.
+pub(crate) fn choices(listing: &Listing, numbered: bool, now: SystemTime) -> String {
+    let wide = listing.modules.iter().map(|one| one.module.len()).max().unwrap_or(0);
+    let line = |(i, one): (usize, &RemoteModule)| {
+        let number = if numbered { format!("{:>3}  ", i + 1) } else { String::new() };
+        format!("{}\n", cut(&(number + row(wide, one, now).trim_end()), WIDTH))
+    };
+    listing.modules.iter().enumerate().map(line).collect()
 }
 
 /// One module in one line of at most [`WIDTH`] columns.
-fn row(
-    wide: usize,
-    name: &str,
-    role: &str,
-    (known, entry_count, byte_count): (bool, u64, u64),
-    created_ms: Option<u64>,
-    rest: &str,
-    now: SystemTime,
-) -> String {
+fn row(wide: usize, one: &RemoteModule, now: SystemTime) -> String {
     let wide = wide.min(22);
-    let name = cut(name, wide);
-    let role = if role.is_empty() { String::new() } else { format!("  {role}") };
-    let figures = if known { (entries(entry_count), bytes(byte_count)) } else { ("no snapshot".into(), String::new()) };
-    let age = created_ms.map(|created| age(created, now)).unwrap_or_default();
-    let line = format!("{name:wide$}{role}  {:>15}  {:>8}  {age:>8}  {}", figures.0, figures.1, cut(rest, WIDTH));
+    let (name, figures) = (cut(&one.module, wide), (entries(one.entries), bytes(one.bytes)));
+    let (age, title) = (age(one.created_ms, now), cut(&one.title, WIDTH));
+    let line = format!("{name:wide$}  {:>15}  {:>8}  {age:>8}  {title}", figures.0, figures.1);
     format!("{}\n", cut(line.trim_end(), WIDTH))
 }
 
@@ -165,23 +173,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_of_a_table_fits_the_terminal() {
-        let long = ModuleStatus {
+    fn every_line_of_a_listing_fits_the_terminal() {
+        let long = RemoteModule {
             module: "m".repeat(64),
-            sequence: Some(u64::MAX),
-            created_ms: Some(0),
+            title: "words ".repeat(60),
             entries: 123_456_789,
             bytes: u64::MAX,
-            state: "fetching ".repeat(20),
-            stale: true,
-            ..ModuleStatus::default()
+            ..RemoteModule::default()
         };
-        let first = ModuleStatus { module: "first".into(), ..ModuleStatus::default() };
-        let status = Status { modules: vec![long, first], running: true, ..Status::default() };
-        let text = text(&Report::Status(status), SystemTime::now());
-        assert_eq!(text.result.lines().count(), 2);
-        assert!(text.result.lines().all(|line| line.chars().count() <= WIDTH), "{}", text.result);
-        assert!(text.result.contains("no snapshot") && text.result.contains("stale!"), "{}", text.result);
+        let text = text(&Report::Listing(Listing { host: "h".into(), modules: vec![long] }), SystemTime::now());
+        assert_eq!((text.result.lines().count(), text.result.chars().count()), (1, WIDTH + 1), "{}", text.result);
     }
 
     #[test]

@@ -49,8 +49,60 @@ pub(crate) fn span(time: Duration) -> String {
 
 /// `3m old`
 pub(crate) fn age(created_ms: u64, now: SystemTime) -> String {
+    format!("{} old", since(created_ms, now))
+}
+
+/// `3m`, the time since a point in time; `0s` before it.
+pub(crate) fn since(at_ms: u64, now: SystemTime) -> String {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{} old", span(now.saturating_sub(Duration::from_millis(created_ms))))
+    span(now.saturating_sub(Duration::from_millis(at_ms)))
+}
+
+/// `12s`, the time until a point in time; `0s` once it is there.
+pub(crate) fn until(at_ms: u64, now: SystemTime) -> String {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    span(Duration::from_millis(at_ms).saturating_sub(now))
+}
+
+/// Bytes that should be text, as one word that can be read back: what is not printable UTF-8, or would change the order
+/// of what stands around it, is `\\xNN` byte by byte, and a backslash is two.
+pub(crate) fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    let hex = |text: &mut String, bytes: &[u8]| bytes.iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    for piece in bytes.utf8_chunks() {
+        for c in piece.valid().chars() {
+            match c {
+                '\\' => text.push_str("\\\\"),
+                c if c.is_control() || unseen(c) => hex(&mut text, c.encode_utf8(&mut [0; 4]).as_bytes()),
+                c => text.push(c),
+            }
+        }
+        hex(&mut text, piece.invalid());
+    }
+    text
+}
+
+/// Characters without a shape that move or hide others.
+fn unseen(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// `2026-11-22T18:30:05Z`, with nanoseconds if they are given, in UTC; the year has as many digits as it takes.
+pub(crate) fn iso(seconds: i64, nanos: Option<u32>) -> String {
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Days since 1 March of the year 0, in eras of 400 years, of which all are alike (Hinnant, "chrono-compatible
+    // low-level date algorithms").
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    let nanos = nanos.map_or_else(String::new, |nanos| format!(".{nanos:09}"));
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{nanos}Z")
 }
 
 /// At most `width` characters of `text`, the last a dot-dot-dot where there were more; none of them a control character.
@@ -67,6 +119,31 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_come_back_from_what_is_shown() {
+        let check = |bytes: &[u8], text: &str| assert_eq!(escaped(bytes), text);
+        check("Ärger 漢 e\u{301}".as_bytes(), "Ärger 漢 e\u{301}");
+        check(b"a\\x0a", "a\\\\x0a");
+        check(b"\n\x7f\xc2\x85", "\\x0a\\x7f\\xc2\\x85");
+        check(b"\xc3(\xff", "\\xc3(\\xff");
+    }
+
+    #[test]
+    fn dates() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_795_372_205, "2026-11-22T18:30:05Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (-62_167_219_200, "0000-01-01T00:00:00Z"),
+            (253_402_300_800, "10000-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(iso(seconds, None), expected);
+        }
+        assert_eq!(iso(0, Some(7)), "1970-01-01T00:00:00.000000007Z");
+        assert!(iso(i64::MAX, None).ends_with('Z') && iso(i64::MIN, None).starts_with('-'));
+    }
 
     #[test]
     fn figures() {

@@ -147,6 +147,8 @@ struct Writer {
 struct Gate {
     holds: usize,
     collecting: bool,
+    /// One was wanted while something was being built.
+    collection_waits: bool,
 }
 
 /// Readers that are kept open when nobody uses them.
@@ -195,6 +197,20 @@ impl Index {
         let writer = locked(&self.0.writer);
         writer.view.run("write to", "BEGIN IMMEDIATE", [])?;
         Ok(Batch { writer, open: true, _hold: hold })
+    }
+
+    /// The number of the module `name`, which is made, durably, if there is none.
+    ///
+    /// # Errors
+    /// [`IndexError::Sql`].
+    pub fn module_number(&self, name: &str) -> Result<ModuleNumber, IndexError> {
+        if let Some(number) = self.reader()?.find_module(name)? {
+            return Ok(number);
+        }
+        let mut batch = self.batch()?;
+        let number = batch.module(name)?;
+        batch.commit()?;
+        Ok(number)
     }
 
     /// Keeps pages from being collected while it lives: for who builds a tree in several batches.

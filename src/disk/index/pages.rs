@@ -76,9 +76,11 @@ impl Index {
         {
             let mut gate = locked(&self.0.gate);
             if gate.holds > 0 || gate.collecting {
+                gate.collection_waits = true;
                 return Ok(None);
             }
             gate.collecting = true;
+            gate.collection_waits = false;
         }
         let _collecting = Collecting(self);
         let reader = self.reader()?;
@@ -88,6 +90,12 @@ impl Index {
         }
         marks.known_files()?;
         self.sweep(&marks.bits).map(Some)
+    }
+
+    /// Whether a [collection](Self::collect) was put off.
+    #[must_use]
+    pub fn collection_waits(&self) -> bool {
+        locked(&self.0.gate).collection_waits
     }
 
     fn sweep(&self, marks: &[u64]) -> Result<Collected, IndexError> {

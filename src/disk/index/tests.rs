@@ -29,10 +29,7 @@ fn row(inode: u64, content: &[u8]) -> FileRow {
 }
 
 fn module(index: &Index, name: &str) -> ModuleNumber {
-    let mut batch = index.batch().unwrap();
-    let module = batch.module(name).unwrap();
-    batch.commit().unwrap();
-    module
+    index.module_number(name).unwrap()
 }
 
 #[test]

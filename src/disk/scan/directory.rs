@@ -1,4 +1,5 @@
-//! A directory that fills up: its names are worked on in runs, by many threads, and its pages are built in order.
+//! A directory that fills up: its names are worked on in runs, by many threads, and its pages are built in order; or,
+//! where a known tree is looked at in part, what was found at some of its names becomes edits of that tree.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::disk::dir::{Dir, Look};
 use crate::disk::index::files::PlaceNumber;
 use crate::tree::dir::{Built, DirBuilder};
+use crate::tree::edit::Edit;
 use crate::tree::entry::{Entry, Meta};
 use crate::tree::name::{Name, TreePath};
 use crate::tree::page::{PageError, PageSink};
@@ -33,7 +35,23 @@ pub(super) struct Seat {
 /// Entries that were found, by the slot of their run; `None` where there is nothing after all.
 pub(super) type Findings = Vec<(usize, Option<Entry>)>;
 
-struct Filling {
+/// What the findings of a directory make.
+pub(super) enum Filled {
+    /// There are more to come.
+    NotYet,
+    /// All of the directory.
+    Whole(Built),
+    /// What changes in a directory of the base.
+    Edits(Vec<(TreePath, Edit)>),
+}
+
+enum Filling {
+    Whole(Whole),
+    /// The names that are looked at, by slot: one run, whose findings may come in any order and not at all.
+    Part(Vec<Name>),
+}
+
+struct Whole {
     builder: DirBuilder,
     /// The run whose entries come next.
     next: usize,
@@ -55,28 +73,43 @@ impl Directory {
         seat: Option<Seat>,
         runs: usize,
     ) -> Arc<Self> {
-        let filling = Filling { builder: DirBuilder::default(), next: 0, runs, waiting: BTreeMap::new() };
-        Arc::new(Self { path, meta, place, seat, filling: Mutex::new(filling) })
+        let whole = Whole { builder: DirBuilder::default(), next: 0, runs, waiting: BTreeMap::new() };
+        Arc::new(Self { path, meta, place, seat, filling: Mutex::new(Filling::Whole(whole)) })
+    }
+
+    /// A directory of the base, of which `names` alone are looked at.
+    pub(super) fn part(path: TreePath, meta: Meta, seat: Option<Seat>, names: Vec<Name>) -> Arc<Self> {
+        Arc::new(Self { path, meta, place: None, seat, filling: Mutex::new(Filling::Part(names)) })
     }
 
     /// Sets out a run: the entries that are known, in order, with free slots for `pending` findings. If there are any,
     /// the last of them gives the directory; else an empty [`fill`](Self::fill) does.
     pub(super) fn open_run(&self, run: usize, slots: Vec<Option<Entry>>, pending: usize) {
         let mut filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
-        filling.waiting.insert(run, RunEntries { slots, pending });
+        if let Filling::Whole(whole) = &mut *filling {
+            whole.waiting.insert(run, RunEntries { slots, pending });
+        }
     }
 
-    /// Takes findings of a run, and builds as far as entries have come without a gap. The last findings give the
-    /// directory.
-    pub(super) fn fill(
-        &self,
-        run: usize,
-        findings: Findings,
-        sink: &mut dyn PageSink,
-    ) -> Result<Option<Built>, PageError> {
+    /// Takes findings of a run.
+    pub(super) fn fill(&self, run: usize, findings: Findings, sink: &mut dyn PageSink) -> Result<Filled, PageError> {
         let mut filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
-        let filling = &mut *filling;
-        if let Some(run) = filling.waiting.get_mut(&run) {
+        match &mut *filling {
+            Filling::Whole(whole) => whole.fill(run, findings, sink),
+            Filling::Part(names) => {
+                let edit = |(slot, entry): (usize, Option<Entry>)| {
+                    Some((self.path.join(names.get(slot)?), entry.map_or(Edit::Remove, Edit::Put)))
+                };
+                Ok(Filled::Edits(findings.into_iter().filter_map(edit).collect()))
+            }
+        }
+    }
+}
+
+impl Whole {
+    /// Builds as far as entries have come without a gap. The last findings give the directory.
+    fn fill(&mut self, run: usize, findings: Findings, sink: &mut dyn PageSink) -> Result<Filled, PageError> {
+        if let Some(run) = self.waiting.get_mut(&run) {
             run.pending -= findings.len();
             for (slot, entry) in findings {
                 if let Some(slot) = run.slots.get_mut(slot) {
@@ -84,20 +117,20 @@ impl Directory {
                 }
             }
         }
-        while let Some(run) = filling.waiting.remove(&filling.next) {
+        while let Some(run) = self.waiting.remove(&self.next) {
             if run.pending > 0 {
-                filling.waiting.insert(filling.next, run);
-                return Ok(None);
+                self.waiting.insert(self.next, run);
+                return Ok(Filled::NotYet);
             }
             for entry in run.slots.iter().flatten() {
-                filling.builder.push(entry, sink)?;
+                self.builder.push(entry, sink)?;
             }
-            filling.next += 1;
+            self.next += 1;
         }
-        if filling.next < filling.runs {
-            return Ok(None);
+        if self.next < self.runs {
+            return Ok(Filled::NotYet);
         }
-        std::mem::take(&mut filling.builder).finish(sink).map(Some)
+        std::mem::take(&mut self.builder).finish(sink).map(Filled::Whole)
     }
 }
 

@@ -1,22 +1,27 @@
 //! A tree on disk becomes pages: every directory is listed, and only files that the index does not know are read.
 //!
+//! Or a known tree is brought up to date: only what was touched since is looked at, and only pages around it are built.
+//!
 //! Read in this order: this file (what goes in and comes out), `walk` (the threads and what waits for them),
-//! `work` (what each of them does), `directory` (a directory that fills up), `write` (what they found goes to the index).
+//! `work` (what each of them does), `directory` (a directory that fills up), `write` (what they found goes to the index),
+//! `touched` (a known tree, and what may have changed of it).
 //!
 //! A scan takes no lock on the tree. What changes meanwhile is found as it was or as it became, never torn: files are
 //! believed only if they kept still, and the watcher, or the next scan, sees the rest.
 
 mod directory;
+mod touched;
 mod walk;
 mod work;
 mod write;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::sync_channel;
-use std::thread::{Builder, ScopedJoinHandle};
 use std::time::SystemTime;
+
+pub use touched::rescan;
 
 use super::dir::Dir;
 use super::exclude::Exclude;
@@ -30,19 +35,29 @@ use crate::tree::hash::DirId;
 use crate::tree::name::TreePath;
 use crate::tree::page::PageError;
 
+/// How much of a path is to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Depth {
+    /// The path itself.
+    Alone,
+    /// The path and everything below it.
+    Below,
+}
+
 /// How to scan.
 #[derive(Clone, Copy)]
 pub struct ScanOptions<'a> {
     /// The module whose rows are compared and renewed. Nobody else may scan it at the same time.
     pub module: ModuleNumber,
-    /// Where to start: the top, or a directory below which alone something changed.
-    pub start: &'a TreePath,
     /// Threads that list and read; one more writes.
     pub threads: NonZeroUsize,
     /// What is left out.
     pub exclude: &'a Exclude,
-    /// A tree from which files that cannot be read keep their entries.
+    /// A tree from which files that cannot be read, or are held, keep their entries; [`rescan`] takes its base.
     pub previous: Option<DirId>,
+    /// Whether a file is being written right now: it is not read, and keeps its entry of [`previous`](Self::previous),
+    /// if that is no directory, or is left out.
+    pub held: &'a (dyn Fn(&TreePath) -> bool + Sync),
     /// The class of files that the index does not know, or knows as too short to matter; where it gives none, the
     /// content decides.
     pub classes: &'a (dyn Fn(&TreePath) -> Option<Class> + Sync),
@@ -52,6 +67,17 @@ pub struct ScanOptions<'a> {
     pub cancel: &'a AtomicBool,
     /// The time, which decides whether the times of a file are old enough to be trusted.
     pub clock: &'a (dyn Fn() -> SystemTime + Sync),
+}
+
+/// What may have changed since a tree was known.
+#[derive(Clone, Copy)]
+pub struct Touched<'a> {
+    /// The tree; its pages are in the index.
+    pub base: Built,
+    /// Mode and mtime of its top.
+    pub base_meta: Meta,
+    /// Where something may have happened. More than what really did does no harm.
+    pub paths: &'a BTreeMap<TreePath, Depth>,
 }
 
 /// Told of what a scan does, from its threads.
@@ -71,7 +97,7 @@ impl ScanProgress for () {
 /// What a scan has found.
 #[derive(Debug)]
 pub struct Scan {
-    /// The directory where it started.
+    /// The top directory.
     pub top: Built,
     /// Its mode and mtime.
     pub meta: Meta,
@@ -84,12 +110,12 @@ pub struct Scan {
 /// Skipped paths that a scan names; the others are counted.
 pub const SKIPPED_MAX: usize = 10_000;
 
-/// What a scan has done.
+/// What a scan has done. A [`rescan`] counts what it has looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ScanStats {
     /// Regular files in the tree.
     pub files: u64,
-    /// Directories in the tree, but for the one where the scan started.
+    /// Directories in the tree, but for the top; of a rescan, those that were listed.
     pub directories: u64,
     /// Symbolic links in the tree.
     pub links: u64,
@@ -101,6 +127,8 @@ pub struct ScanStats {
     pub read_bytes: u64,
     /// Files that the index knew.
     pub reused: u64,
+    /// Files that were being written, and were not looked at more closely.
+    pub held: u64,
     /// Names left out by patterns.
     pub excluded: u64,
     /// Directories of mirra's own state, which are left out.
@@ -168,11 +196,8 @@ impl From<PageError> for ScanError {
     }
 }
 
-/// Bundles of records on their way to the index.
-const BUNDLES: usize = 16;
-
-/// Scans the tree below `top`: all of its pages, and what was learned of its files, are in the index afterwards. A scan
-/// from the top is noted as the module's local tree.
+/// Scans the tree below `top`: all of its pages, and what was learned of its files, are in the index afterwards, and it
+/// is noted as the module's local tree.
 ///
 /// Memory: some 250 bytes for each name of the directories that are being listed, buffers of a few MiB for each thread.
 ///
@@ -185,30 +210,15 @@ pub fn scan(
     progress: &dyn ScanProgress,
 ) -> Result<Scan, ScanError> {
     let _hold = index.hold();
+    let mut writer = write::Writer::new(index, options.module);
     let walk = walk::Walk::new(top, index, options, progress)?;
-    let (to_writer, bundles) = sync_channel(BUNDLES);
-    let mut written = write::Written::default();
-    let stats = std::thread::scope(|scope| {
-        let started: Result<Vec<ScopedJoinHandle<'_, ScanStats>>, io::Error> = (0..options.threads.get())
-            .map(|_| {
-                let to_writer = to_writer.clone();
-                Builder::new().name("scan".into()).spawn_scoped(scope, || walk.work(to_writer))
-            })
-            .collect();
-        drop(to_writer);
-        let started = started.map_err(|source| {
-            walk.stop(None);
-            ScanError::Thread(source)
-        });
-        written.take_all(index, options.module, bundles)?;
-        let mut stats = ScanStats::default();
-        for worker in started? {
-            stats.add(&worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        Ok::<_, ScanError>(stats)
-    })?;
-    let walk::Found { top, meta, skipped } = walk.finish()?;
-    written.finish(index, options, top.id)?;
+    let start = walk::Task::List(TreePath::top(), None);
+    let found = match walk.run(start, Some(options.threads), &mut writer) {
+        Ok(found) => found,
+        Err(error) => return Err(writer.give_up(error)),
+    };
+    let walk::Found { top, meta, stats, skipped, .. } = found;
+    let top = writer.finish([&TreePath::top()], |_| top.ok_or(ScanError::Cancelled))?;
     Ok(Scan { top, meta, stats, skipped })
 }
 
@@ -223,6 +233,7 @@ impl ScanStats {
             read_files,
             read_bytes,
             reused,
+            held,
             excluded,
             homes,
             vanished,
@@ -235,6 +246,7 @@ impl ScanStats {
         self.read_files += read_files;
         self.read_bytes += read_bytes;
         self.reused += reused;
+        self.held += held;
         self.excluded += excluded;
         self.homes += homes;
         self.vanished += vanished;

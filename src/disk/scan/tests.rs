@@ -1,5 +1,8 @@
+mod touched;
+
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -18,7 +21,6 @@ use crate::tree::name::Name;
 use crate::tree::page::{Discard, PageSource};
 
 static GO_ON: AtomicBool = AtomicBool::new(false);
-static TOP: TreePath = TreePath::top();
 
 /// A clock that is ahead, so that files written just now count as settled.
 fn later() -> SystemTime {
@@ -54,10 +56,10 @@ impl Lab {
     fn options(&self) -> ScanOptions<'_> {
         ScanOptions {
             module: self.module,
-            start: &TOP,
             threads: NonZeroUsize::new(2).unwrap(),
             exclude: &self.exclude,
             previous: None,
+            held: &|_| false,
             classes: &|_| None,
             patience: Patience { pause: Duration::ZERO, ..Patience::default() },
             cancel: &GO_ON,
@@ -90,9 +92,7 @@ impl Lab {
 
 fn open_index(at: &Path) -> (Index, ModuleNumber) {
     let index = Index::open(at).unwrap();
-    let mut batch = index.batch().unwrap();
-    let module = batch.module("m").unwrap();
-    batch.commit().unwrap();
+    let module = index.module_number("m").unwrap();
     (index, module)
 }
 
@@ -386,10 +386,14 @@ fn a_directory_that_cannot_be_opened_blocks() {
     fs::remove_dir(lab.tree()).unwrap();
     fs::write(lab.tree(), b"a file").unwrap();
     // The directory that is held open is gone but can still be listed: it is empty.
-    assert_eq!(scan(&top, &lab.index, &lab.options(), &()).unwrap().top.entries, 0);
-    let start = TreePath::new(b"absent").unwrap();
-    let options = ScanOptions { start: &start, ..lab.options() };
-    assert!(matches!(scan(&top, &lab.index, &options, &()), Err(ScanError::Directory { .. })));
+    let empty = scan(&top, &lab.index, &lab.options(), &()).unwrap();
+    assert_eq!(empty.top.entries, 0);
+    let no_directory = Dir::from(OwnedFd::from(fs::File::open(lab.tree()).unwrap()));
+    let failed = scan(&no_directory, &lab.index, &lab.options(), &());
+    assert!(matches!(failed, Err(ScanError::Directory { .. })));
+    let touched = Touched { base: empty.top, base_meta: empty.meta, paths: &BTreeMap::new() };
+    let failed = rescan(&no_directory, &lab.index, &lab.options(), &touched, &());
+    assert!(matches!(failed, Err(ScanError::Directory { .. })));
 }
 
 #[test]
@@ -420,27 +424,6 @@ fn a_cancelled_scan_goes_on_where_it_was_after_a_restart() {
     assert!(last.stats.reused >= 20, "{:?}", last.stats);
     assert!(read + last.stats.read_bytes <= wanted.bytes + 6 * 300_000 * 3, "little was read twice");
     assert_eq!(read_all(&*lab.index.reader().unwrap(), last.top.id), (60, wanted.bytes));
-}
-
-#[test]
-fn a_part_of_the_tree_is_scanned_alone() {
-    let lab = Lab::new();
-    for path in ["a/b/f", "a/b/c/g", "a/x", "a-b/f"] {
-        lab.write(path, path.as_bytes());
-    }
-    let first = lab.scan();
-    fs::remove_dir_all(lab.tree().join("a/b/c")).unwrap();
-    lab.write("a/b/new", b"new");
-    lab.write("a/x", b"changed, and not looked at");
-    let start = TreePath::new(b"a/b").unwrap();
-    let part = lab.try_scan(&ScanOptions { start: &start, ..lab.options() }, &()).unwrap();
-    assert_eq!(part.top, naive(&lab.tree().join("a/b")));
-    assert_eq!((part.stats.read_files, part.stats.reused), (1, 1));
-    let reader = lab.index.reader().unwrap();
-    assert_eq!(reader.local(lab.module).unwrap(), Some(first.top.id));
-    let row = |path: &str| reader.file(lab.module, &TreePath::new(path.as_bytes()).unwrap()).unwrap();
-    assert!(row("a/b/c/g").is_none() && row("a/b/new").is_some() && row("a-b/f").is_some());
-    assert_eq!(lab.scan().top, naive(&lab.tree()));
 }
 
 #[test]

@@ -4,25 +4,39 @@
 //! are open or half known at a time. No thread waits for another's result; who finds the last entry of a directory
 //! builds it, and goes on with the one above.
 
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, ScopedJoinHandle};
 
 use super::directory::{Directory, Seat};
+use super::touched::Part;
 use super::work::Worker;
-use super::write::{Bundle, Outbox};
-use super::{SKIPPED_MAX, ScanError, ScanOptions, ScanProgress, ScanStats, Skipped};
+use super::write::{Outbox, Writer};
+use super::{Depth, SKIPPED_MAX, ScanError, ScanOptions, ScanProgress, ScanStats, Skipped};
 use crate::disk::dir::Dir;
 use crate::disk::index::Index;
 use crate::disk::index::files::FileRow;
 use crate::tree::dir::Built;
+use crate::tree::edit::Edit;
 use crate::tree::entry::Meta;
 use crate::tree::name::{Name, TreePath};
 
+/// Bundles of records on their way to the index.
+const BUNDLES: usize = 16;
+
 /// What a walk has found.
 pub(super) struct Found {
-    pub(super) top: Built,
+    /// The top as it is; `None` when a known tree was looked at in part.
+    pub(super) top: Option<Built>,
+    /// The top's mode and mtime.
     pub(super) meta: Meta,
+    /// What has become of a known tree that was looked at in part.
+    pub(super) edits: BTreeMap<TreePath, Edit>,
+    pub(super) stats: ScanStats,
     pub(super) skipped: Vec<Skipped>,
 }
 
@@ -34,6 +48,8 @@ pub(super) struct Walk<'a> {
     pub(super) progress: &'a dyn ScanProgress,
     /// Whether files may be known by their inodes: a first scan need not ask.
     pub(super) knows_files: bool,
+    /// The paths to look at, in order, where a known tree is looked at in part.
+    pub(super) touched: &'a [(&'a TreePath, Depth)],
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -45,13 +61,16 @@ struct State {
     busy: usize,
     ended: bool,
     error: Option<ScanError>,
-    built: Option<(Built, Meta)>,
+    top: Option<Built>,
+    meta: Option<Meta>,
+    edits: BTreeMap<TreePath, Edit>,
     skipped: Vec<Skipped>,
 }
 
 /// A piece of work.
 pub(super) enum Task {
     List(TreePath, Option<Seat>),
+    Part(Part),
     Run(Run),
     Read(Reads),
 }
@@ -91,17 +110,55 @@ impl<'a> Walk<'a> {
         progress: &'a dyn ScanProgress,
     ) -> Result<Self, ScanError> {
         let knows_files = index.reader()?.knows_files()?;
-        let state = State { tasks: vec![Task::List(options.start.clone(), None)], ..State::default() };
-        let (state, changed) = (Mutex::new(state), Condvar::new());
-        Ok(Self { top, index, options, progress, knows_files, state, changed })
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Ok(Self { top, index, options, progress, knows_files, touched: &[], state, changed })
+    }
+
+    /// Starts with `task`, and works until nothing is left: with so many threads beside one that writes, or, without
+    /// any, on the thread that calls. What was found of files is with `writer` afterwards, whatever the answer.
+    pub(super) fn run(
+        self,
+        task: Task,
+        threads: Option<NonZeroUsize>,
+        writer: &mut Writer<'_>,
+    ) -> Result<Found, ScanError> {
+        self.add([task]);
+        let stats = match threads {
+            Some(threads) => self.work_together(threads, writer)?,
+            None => self.work(Outbox::straight(writer)),
+        };
+        self.finish(stats)
+    }
+
+    fn work_together(&self, threads: NonZeroUsize, writer: &mut Writer<'_>) -> Result<ScanStats, ScanError> {
+        let (to_writer, bundles) = sync_channel(BUNDLES);
+        std::thread::scope(|scope| {
+            let started: Result<Vec<ScopedJoinHandle<'_, ScanStats>>, io::Error> = (0..threads.get())
+                .map(|_| {
+                    let to_writer = to_writer.clone();
+                    Builder::new().name("scan".into()).spawn_scoped(scope, || self.work(Outbox::to_writer(to_writer)))
+                })
+                .collect();
+            drop(to_writer);
+            let started = started.map_err(|source| {
+                self.stop(None);
+                ScanError::Thread(source)
+            });
+            writer.take_all(bundles)?;
+            let mut stats = ScanStats::default();
+            for worker in started? {
+                stats.add(&worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            Ok(stats)
+        })
     }
 
     /// Works until nothing is left or the scan is stopped.
-    pub(super) fn work(&self, to_writer: SyncSender<Bundle>) -> ScanStats {
+    fn work(&self, out: Outbox<'_>) -> ScanStats {
         // Should this thread panic, the others must not wait for it.
         let _stop = StopOnDrop(self);
         let mut worker = match self.index.reader() {
-            Ok(index) => Worker::new(self, index, Outbox::new(to_writer)),
+            Ok(index) => Worker::new(self, index, out),
             Err(e) => {
                 self.stop(Some(e.into()));
                 return ScanStats::default();
@@ -113,8 +170,10 @@ impl<'a> Walk<'a> {
                 Err(e) => self.stop(Some(e)),
             }
         }
-        // What was read before a cancel is kept. The writer tells of its own failure.
-        let _ = worker.flush();
+        // What was read before a cancel is kept. Where another thread writes, it tells of its failure first.
+        if let Err(e) = worker.flush() {
+            self.stop(Some(e));
+        }
         worker.stats()
     }
 
@@ -131,13 +190,13 @@ impl<'a> Walk<'a> {
     }
 
     /// What was found, once all threads have ended.
-    pub(super) fn finish(self) -> Result<Found, ScanError> {
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        match (state.error, state.built) {
-            (None, Some((top, meta))) => {
-                let mut skipped = state.skipped;
+    fn finish(self, stats: ScanStats) -> Result<Found, ScanError> {
+        let State { error, top, meta, edits, mut skipped, .. } =
+            self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match (error, meta) {
+            (None, Some(meta)) => {
                 skipped.sort_by(|a, b| a.path.cmp(&b.path));
-                Ok(Found { top, meta, skipped })
+                Ok(Found { top, meta, edits, stats, skipped })
             }
             (error, _) => Err(error.unwrap_or(ScanError::Cancelled)),
         }
@@ -194,9 +253,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes the directory where the scan started.
-    pub(super) fn take_top(&self, built: Built, meta: Meta) {
-        self.state().built = Some((built, meta));
+    /// Takes the top: all of it, or, where a known tree is looked at in part, its metadata alone.
+    pub(super) fn take_top(&self, built: Option<Built>, meta: Meta) {
+        let mut state = self.state();
+        (state.top, state.meta) = (built, Some(meta));
+    }
+
+    /// Takes changes of the known tree.
+    pub(super) fn take_edits(&self, edits: impl IntoIterator<Item = (TreePath, Edit)>) {
+        self.state().edits.extend(edits);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

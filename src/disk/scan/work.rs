@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::directory::{Directory, Findings, Listing, Seat, list};
+use super::directory::{Directory, Filled, Findings, Listing, Seat, list};
 use super::walk::{Reads, Run, Task, ToRead, Walk};
 use super::write::{Outbox, Record};
 use super::{Reason, ScanError, ScanStats, Skipped};
@@ -27,15 +27,15 @@ const CLASS_BINDS_FROM: u64 = 256 * 1024;
 
 /// One thread of a scan.
 pub(super) struct Worker<'a> {
-    walk: &'a Walk<'a>,
-    index: Reader,
+    pub(super) walk: &'a Walk<'a>,
+    pub(super) index: Reader,
     files: FileReader,
-    out: Outbox,
+    pub(super) out: Outbox<'a>,
     stats: ScanStats,
 }
 
 /// What is found at a name.
-enum At {
+pub(super) enum At {
     Entry(Entry),
     /// A file that must be read.
     File(u64),
@@ -44,7 +44,7 @@ enum At {
 }
 
 impl At {
-    fn is_file(&self) -> bool {
+    pub(super) fn is_file(&self) -> bool {
         match self {
             Self::Entry(entry) => is_file(entry),
             Self::File(_) => true,
@@ -54,13 +54,14 @@ impl At {
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(walk: &'a Walk<'a>, index: Reader, out: Outbox) -> Self {
+    pub(super) fn new(walk: &'a Walk<'a>, index: Reader, out: Outbox<'a>) -> Self {
         Self { walk, index, files: FileReader::default(), out, stats: ScanStats::default() }
     }
 
     pub(super) fn perform(&mut self, task: Task) -> Result<(), ScanError> {
         match task {
             Task::List(path, seat) => self.list(path, seat),
+            Task::Part(part) => self.part(part),
             Task::Run(run) => self.run(run),
             Task::Read(reads) => self.read(reads),
         }
@@ -76,19 +77,7 @@ impl<'a> Worker<'a> {
     }
 
     fn list(&mut self, path: TreePath, seat: Option<Seat>) -> Result<(), ScanError> {
-        let opened = self.walk.top.open_dir(&path);
-        let dir = match (opened, seat.as_ref()) {
-            (Ok(dir), _) => dir,
-            (Err(e), Some(_)) if e.kind() == io::ErrorKind::NotFound => {
-                self.stats.vanished += 1;
-                return self.take_seat(seat, None);
-            }
-            (Err(e), Some(_)) if is_replaced(&e) => {
-                let entry = self.skip(path, Reason::Changing, Entry::is_directory)?;
-                return self.take_seat(seat, entry);
-            }
-            (Err(source), _) => return Err(ScanError::Directory { path, source }),
-        };
+        let Some(dir) = self.open(&path, seat.as_ref())? else { return Ok(()) };
         let Listing { look, mut names, steady } = match list(&dir, self.walk.options.patience.retries) {
             Ok(listing) => listing,
             Err(source) => return Err(ScanError::Directory { path, source }),
@@ -119,6 +108,25 @@ impl<'a> Worker<'a> {
         let Some(first) = pieces.pop() else { return Ok(()) };
         self.walk.add(pieces.into_iter().map(Task::Run));
         self.run(Run { dir: Some(dir), ..first })
+    }
+
+    /// Opens a directory; if it is gone by now, or replaced, its seat is taken.
+    pub(super) fn open(&mut self, path: &TreePath, seat: Option<&Seat>) -> Result<Option<Dir>, ScanError> {
+        let source = match self.walk.top.open_dir(path) {
+            Ok(dir) => return Ok(Some(dir)),
+            Err(source) => source,
+        };
+        let Some(seat) = seat else { return Err(ScanError::Directory { path: path.clone(), source }) };
+        let entry = if source.kind() == io::ErrorKind::NotFound {
+            self.stats.vanished += 1;
+            None
+        } else if is_replaced(&source) {
+            self.skip(path.clone(), Reason::Changing, Entry::is_directory)?
+        } else {
+            return Err(ScanError::Directory { path: path.clone(), source });
+        };
+        self.settle(Arc::clone(&seat.directory), seat.run, vec![(seat.slot, entry)])?;
+        Ok(None)
     }
 
     fn run(&mut self, run: Run) -> Result<(), ScanError> {
@@ -200,7 +208,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn look_at(
+    pub(super) fn look_at(
         &mut self,
         dir: &Dir,
         path: &TreePath,
@@ -224,6 +232,11 @@ impl<'a> Worker<'a> {
                 Ok(At::Nothing)
             }
             Kind::Link => Ok(self.link(dir, path, name, look.meta)?.map_or(At::Nothing, At::Entry)),
+            Kind::File if (options.held)(&path.join(name)) => {
+                self.stats.held += 1;
+                let old = self.keep(&path.join(name), |entry| !entry.is_directory())?;
+                Ok(old.map_or(At::Nothing, At::Entry))
+            }
             Kind::File => {
                 let known = known.filter(|row| row.settled && row.stat == look.key).copied();
                 let row = match known {
@@ -276,7 +289,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Files are read before directories are listed, and small ones together.
-    fn add_work(
+    pub(super) fn add_work(
         &self,
         directory: &Arc<Directory>,
         run: usize,
@@ -357,8 +370,16 @@ impl<'a> Worker<'a> {
         reason: Reason,
         fits: impl FnOnce(&Entry) -> bool,
     ) -> Result<Option<Entry>, ScanError> {
+        let old = self.keep(&path, fits)?;
+        self.stats.skipped += 1;
+        self.walk.report(Skipped { path, kept: old.is_some(), reason });
+        Ok(old)
+    }
+
+    /// The entry of the previous tree, if `fits` takes it, as one of the new tree.
+    fn keep(&mut self, path: &TreePath, fits: impl FnOnce(&Entry) -> bool) -> Result<Option<Entry>, ScanError> {
         let old = match self.walk.options.previous {
-            Some(previous) => look_up(&*self.index, previous, &path)?.filter(fits),
+            Some(previous) => look_up(&*self.index, previous, path)?.filter(fits),
             None => None,
         };
         match old.as_ref().map(|entry| &entry.body) {
@@ -370,33 +391,36 @@ impl<'a> Worker<'a> {
             Some(Body::Directory { .. }) => self.stats.directories += 1,
             None => {}
         }
-        self.stats.skipped += 1;
-        self.walk.report(Skipped { path, kept: old.is_some(), reason });
         Ok(old)
     }
 
-    fn take_seat(&mut self, seat: Option<Seat>, entry: Option<Entry>) -> Result<(), ScanError> {
-        match seat {
-            Some(seat) => self.settle(seat.directory, seat.run, vec![(seat.slot, entry)]),
-            None => Ok(()),
-        }
-    }
-
     /// Hands in findings. A directory that is whole then is built and is itself a finding for the one above.
-    fn settle(&mut self, directory: Arc<Directory>, run: usize, findings: Findings) -> Result<(), ScanError> {
+    pub(super) fn settle(
+        &mut self,
+        directory: Arc<Directory>,
+        run: usize,
+        findings: Findings,
+    ) -> Result<(), ScanError> {
         let (mut directory, mut run, mut findings) = (directory, run, findings);
-        while let Some(built) = directory.fill(run, findings, &mut self.out)? {
+        loop {
+            let built = match directory.fill(run, findings, &mut self.out)? {
+                Filled::NotYet => return Ok(()),
+                Filled::Edits(edits) => {
+                    self.walk.take_edits(edits);
+                    return Ok(());
+                }
+                Filled::Whole(built) => built,
+            };
             let meta = directory.meta;
             let Some(seat) = &directory.seat else {
-                self.walk.take_top(built, meta);
-                break;
+                self.walk.take_top(Some(built), meta);
+                return Ok(());
             };
             self.stats.directories += 1;
             let entry = Entry { name: seat.name.clone(), meta, body: built.body(), attributes: Vec::new() };
             (run, findings) = (seat.run, vec![(seat.slot, Some(entry))]);
             directory = Arc::clone(&seat.directory);
         }
-        Ok(())
     }
 }
 

@@ -3,11 +3,12 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::{ScanError, ScanOptions};
+use super::ScanError;
 use crate::disk::index::files::{FileRow, PlaceNumber};
 use crate::disk::index::similar::Samples;
 use crate::disk::index::{Batch, Index, IndexError, ModuleNumber};
-use crate::tree::hash::{DirId, ID_LEN};
+use crate::tree::dir::Built;
+use crate::tree::hash::ID_LEN;
 use crate::tree::name::TreePath;
 use crate::tree::page::{PageError, PageSink};
 
@@ -39,14 +40,23 @@ const COMMIT_AFTER: Duration = Duration::from_secs(2);
 const RECORD_BYTES: usize = 150;
 
 /// What one thread has found and not yet handed over.
-pub(super) struct Outbox {
+pub(super) struct Outbox<'a> {
     bundle: Bundle,
-    to_writer: SyncSender<Bundle>,
+    hand_over: Box<dyn FnMut(Bundle) -> Result<(), PageError> + 'a>,
 }
 
-impl Outbox {
-    pub(super) fn new(to_writer: SyncSender<Bundle>) -> Self {
-        Self { bundle: Bundle::default(), to_writer }
+impl<'a> Outbox<'a> {
+    /// Records go to the thread that writes. An error says that it has failed, and is not the one to report.
+    pub(super) fn to_writer(writer: SyncSender<Bundle>) -> Self {
+        let gone = |_| PageError::Store("the writer has ended".into());
+        let hand_over = move |bundle| writer.send(bundle).map_err(gone);
+        Self { bundle: Bundle::default(), hand_over: Box::new(hand_over) }
+    }
+
+    /// Records are written by the thread that finds them.
+    pub(super) fn straight(writer: &'a mut Writer<'_>) -> Self {
+        let hand_over = |bundle| writer.take(bundle).map_err(PageError::from);
+        Self { bundle: Bundle::default(), hand_over: Box::new(hand_over) }
     }
 
     pub(super) fn push(&mut self, record: Record) -> Result<(), PageError> {
@@ -56,86 +66,105 @@ impl Outbox {
         if self.bundle.bytes < BUNDLE_BYTES { Ok(()) } else { self.flush() }
     }
 
-    /// Hands over everything. An error says that the writer has failed, and is not the one to report.
+    /// Hands over everything.
     pub(super) fn flush(&mut self) -> Result<(), PageError> {
-        let gone = |_| PageError::Store("the writer has ended".into());
-        self.to_writer.send(std::mem::take(&mut self.bundle)).map_err(gone)
+        (self.hand_over)(std::mem::take(&mut self.bundle))
     }
 }
 
-impl PageSink for Outbox {
+impl PageSink for Outbox<'_> {
     fn put(&mut self, id: &[u8; ID_LEN], bytes: &[u8]) -> Result<(), PageError> {
         self.push(Record::Page(*id, bytes.into()))
     }
 }
 
-/// What was written.
-#[derive(Default)]
-pub(super) struct Written {
+/// Who writes.
+pub(super) struct Writer<'a> {
+    index: &'a Index,
+    module: ModuleNumber,
+    /// Bundles are gathered without the lock on the index's writer, which others want too.
+    held: Vec<Bundle>,
+    bytes: usize,
     /// Directories that were met, a bit for each number.
     seen: Vec<u64>,
 }
 
-impl Written {
-    /// Writes until all senders are gone. After an error, so is the receiver: no sender waits.
-    pub(super) fn take_all(
-        &mut self,
-        index: &Index,
-        module: ModuleNumber,
-        bundles: Receiver<Bundle>,
-    ) -> Result<(), IndexError> {
-        // Bundles are gathered without the lock on the writer, which others want too.
-        let (mut held, mut bytes, mut since) = (Vec::new(), 0, Instant::now());
+impl<'a> Writer<'a> {
+    pub(super) fn new(index: &'a Index, module: ModuleNumber) -> Self {
+        Self { index, module, held: Vec::new(), bytes: 0, seen: Vec::new() }
+    }
+
+    /// Writes until all senders are gone; the last bundles are still held then. After an error, so is the receiver: no
+    /// sender waits.
+    pub(super) fn take_all(&mut self, bundles: Receiver<Bundle>) -> Result<(), IndexError> {
+        let mut since = Instant::now();
         loop {
-            let got = bundles.recv_timeout(COMMIT_AFTER.saturating_sub(since.elapsed()));
-            let over = matches!(got, Err(RecvTimeoutError::Disconnected));
-            if let Ok(bundle) = got {
-                bytes += bundle.bytes;
-                held.push(bundle);
+            match bundles.recv_timeout(COMMIT_AFTER.saturating_sub(since.elapsed())) {
+                Ok(bundle) => self.take(bundle)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            if over || bytes >= COMMIT_BYTES || since.elapsed() >= COMMIT_AFTER {
-                self.commit(index, module, &mut held)?;
-                (bytes, since) = (0, Instant::now());
-            }
-            if over {
-                return Ok(());
+            if self.held.is_empty() {
+                since = Instant::now();
+            } else if since.elapsed() >= COMMIT_AFTER {
+                self.commit()?;
+                since = Instant::now();
             }
         }
     }
 
-    /// Forgets files whose directories were not met, and notes the tree if it is all of the module.
-    pub(super) fn finish(&self, index: &Index, options: &ScanOptions<'_>, top: DirId) -> Result<(), ScanError> {
-        let reader = index.reader()?;
-        let places = reader.places_within(options.module, options.start)?;
-        let gone: Vec<PlaceNumber> = places.into_iter().filter(|place| !self.has_seen(*place)).collect();
-        let local = options.start.is_top().then_some(top);
-        if gone.is_empty() && (local.is_none() || reader.local(options.module)? == local) {
-            return Ok(());
-        }
-        let mut batch = index.batch()?;
-        for place in gone {
-            batch.remove_place(place)?;
-        }
-        if local.is_some() {
-            batch.set_local(options.module, local)?;
-        }
-        Ok(batch.commit()?)
+    fn take(&mut self, bundle: Bundle) -> Result<(), IndexError> {
+        self.bytes += bundle.bytes;
+        self.held.push(bundle);
+        if self.bytes < COMMIT_BYTES { Ok(()) } else { self.commit() }
     }
 
-    fn commit(&mut self, index: &Index, module: ModuleNumber, held: &mut Vec<Bundle>) -> Result<(), IndexError> {
-        if held.is_empty() {
-            return Ok(());
+    /// Keeps what was found before an error, and gives that back: it is the one to tell.
+    pub(super) fn give_up(mut self, error: ScanError) -> ScanError {
+        let _ = self.commit();
+        error
+    }
+
+    fn commit(&mut self) -> Result<(), IndexError> {
+        if self.held.is_empty() { Ok(()) } else { self.write_held()?.commit() }
+    }
+
+    /// Writes what is held; forgets files at the paths `renewed` and below whose directories were not met, as all that
+    /// is there was looked at; then `tree` names the tree, which is noted as the module's.
+    pub(super) fn finish<'p>(
+        mut self,
+        renewed: impl IntoIterator<Item = &'p TreePath>,
+        tree: impl FnOnce(&mut Batch<'_>) -> Result<Built, ScanError>,
+    ) -> Result<Built, ScanError> {
+        let mut batch = self.write_held()?;
+        for path in renewed {
+            for place in batch.places_within(self.module, path)? {
+                if !self.has_seen(place) {
+                    batch.remove_place(place)?;
+                }
+            }
         }
-        let mut batch = index.batch()?;
-        for bundle in held.drain(..) {
+        let built = tree(&mut batch)?;
+        if batch.local(self.module)? != Some(built.id) {
+            batch.set_local(self.module, Some(built.id))?;
+        }
+        batch.commit()?;
+        Ok(built)
+    }
+
+    fn write_held(&mut self) -> Result<Batch<'a>, IndexError> {
+        let mut batch = self.index.batch()?;
+        self.bytes = 0;
+        for bundle in std::mem::take(&mut self.held) {
             for record in bundle.records {
-                self.write(&mut batch, module, record)?;
+                self.write(&mut batch, record)?;
             }
         }
-        batch.commit()
+        Ok(batch)
     }
 
-    fn write(&mut self, batch: &mut Batch<'_>, module: ModuleNumber, record: Record) -> Result<(), IndexError> {
+    fn write(&mut self, batch: &mut Batch<'_>, record: Record) -> Result<(), IndexError> {
+        let module = self.module;
         match record {
             Record::Page(id, bytes) => batch.put(&id, &bytes)?,
             Record::File(path, row, samples) => {

@@ -1,0 +1,394 @@
+//! Bringing a followed module up to date: compare, take, publish. In the end the tree on disk is the signed one, or the
+//! operation has failed.
+//!
+//! `target` is the directory, `compare` what differs and whether it may be done, `apply` the switch to the new tree.
+
+mod apply;
+mod compare;
+mod push;
+mod target;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use apply::Published;
+
+use super::served::{Newest, built_of};
+use super::dial::chain;
+use super::failure::{Exit, Failure};
+use super::line::Line;
+use super::monitor::{Monitor, Phase};
+use super::report::Synced;
+use super::survey::{Survey, no_classes, nothing_held, skipped_line};
+use super::take_content::{Task, stage_failure, take_content};
+use super::take_tree::{Base, index_failure, take_tree};
+use super::trust::{Belief, BeliefError, Known, believe};
+use crate::disk::dir::Dir;
+use crate::disk::exclude::Exclude;
+use crate::disk::index::heads::HeadState;
+use crate::disk::index::{Index, ModuleNumber};
+use crate::disk::scan::{Scan, Touched};
+use crate::disk::stage::Stage;
+use crate::protocol::message::{Message, Poll, State, tag};
+use crate::protocol::pack::Pack;
+use crate::tree::address::Address;
+use crate::tree::codec::decode;
+use crate::tree::dir::{Built, look_up};
+use crate::tree::entry::{Body, Meta};
+use crate::tree::hash::{DirId, HeadId};
+use crate::tree::name::TreePath;
+
+/// Times that a tree is compared and published again because something moved under us.
+const ROUNDS_MAX: u32 = 4;
+
+/// A module to be brought up to date.
+pub(super) struct Node<'a> {
+    pub(super) index: &'a Index,
+    /// `.mirra`, where the stage lies if it can.
+    pub(super) home: &'a Dir,
+    /// Host, module and, if it is known, key.
+    pub(super) from: &'a Address,
+    /// The target's path.
+    pub(super) into: PathBuf,
+    pub(super) adopt: bool,
+}
+
+/// The tree that stands in a directory, as it was last looked at.
+#[derive(Debug, Clone)]
+pub(super) struct Local {
+    pub(super) top: Built,
+    pub(super) meta: Meta,
+    /// What is not in that tree, in words.
+    pub(super) skipped: Vec<String>,
+}
+
+impl From<&Scan> for Local {
+    fn from(scan: &Scan) -> Self {
+        Self { top: scan.top, meta: scan.meta, skipped: scan.skipped.iter().map(skipped_line).collect() }
+    }
+}
+
+/// What was found and done.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub(super) added: u64,
+    pub(super) updated: u64,
+    pub(super) removed: u64,
+    pub(super) put_aside: u64,
+    pub(super) skipped: Vec<String>,
+}
+
+/// Why a module was not brought up to date.
+#[derive(Debug)]
+pub(super) enum Setback {
+    /// Content of the head is gone at the source: a newer head is to be expected.
+    Superseded(Failure),
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl Setback {
+    /// What to tell.
+    pub(super) fn failure(self) -> Failure {
+        let (Self::Superseded(failure) | Self::Failed(failure)) = self;
+        failure
+    }
+}
+
+impl From<Failure> for Setback {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// What is settled before anything is written.
+struct Session<'a> {
+    node: &'a Node<'a>,
+    name: &'a str,
+    module: ModuleNumber,
+    target: Dir,
+    stage: Stage,
+    line: &'a Line,
+    belief: &'a Belief,
+    /// The newest head that was published here.
+    published: Option<(HeadId, Built)>,
+    /// Whether this directory was in sync before.
+    settled: bool,
+    monitor: &'a dyn Monitor,
+}
+
+impl Node<'_> {
+    /// The module's name.
+    pub(super) fn name(&self) -> &str {
+        self.from.module.as_deref().unwrap_or_default()
+    }
+
+    /// Asks `line` for the newest head, and believes it or not.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(super) fn contact(&self, line: &Line, monitor: &dyn Monitor) -> Result<Belief, Failure> {
+        let name = self.name();
+        let module = self.index.module_number(name).map_err(index_failure)?;
+        let known = Known::load(self.index, module).map_err(index_failure)?;
+        let state = poll(line, &known, monitor)?;
+        let belief =
+            believe(self.index, module, name, self.from.key, &known, &state).map_err(|e| distrust(self.from, e))?;
+        if belief.fresh.is_none() {
+            monitor.note("no proof came that this is the newest snapshot: the source may be stale");
+        }
+        Ok(belief)
+    }
+
+    /// Refuses a target that may not be taken over; makes and notes the one that is good.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(super) fn claim(&self) -> Result<(), Failure> {
+        let module = self.index.module_number(self.name()).map_err(index_failure)?;
+        let (target, fresh) = self.open_target()?;
+        self.check_target(&target, module, fresh).map(drop)
+    }
+
+    /// Brings it up to date with what the other end of `line` says is the newest.
+    ///
+    /// # Errors
+    /// [`Failure`]; the target holds whole files then, old or new, and the next run goes on.
+    pub(super) fn sync(
+        &self,
+        line: &Line,
+        local: &mut Option<Local>,
+        monitor: &dyn Monitor,
+    ) -> Result<Synced, Failure> {
+        let (began, before) = (Instant::now(), line.wire());
+        self.claim()?;
+        let belief = self.contact(line, monitor)?;
+        let totals = self.bring_up(line, &belief, local, None, monitor).map_err(Setback::failure)?;
+        let head = &belief.head;
+        let (sent, received) = line.wire();
+        let mut from = self.from.clone();
+        from.key = Some(belief.authority);
+        Ok(Synced {
+            module: self.name().to_owned(),
+            address: from.to_string(),
+            into: self.into.display().to_string(),
+            sequence: head.sequence,
+            snapshot: head.snapshot.to_string(),
+            entries: head.entries,
+            bytes: head.bytes,
+            added: totals.added,
+            updated: totals.updated,
+            removed: totals.removed,
+            received: received - before.1,
+            sent: sent - before.0,
+            elapsed_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            first_contact: belief.first_contact,
+            put_aside: totals.put_aside,
+            skipped: totals.skipped,
+        })
+    }
+
+    /// Makes the target the tree of a head that is believed. `local` is what stands there, as far as that is known for
+    /// sure, before and after; `pack` is what came with the news of the head.
+    ///
+    /// # Errors
+    /// [`Setback`], otherwise as [`sync`](Self::sync).
+    pub(super) fn bring_up(
+        &self,
+        line: &Line,
+        belief: &Belief,
+        local: &mut Option<Local>,
+        pack: Option<&Pack>,
+        monitor: &dyn Monitor,
+    ) -> Result<Totals, Setback> {
+        let name = self.name();
+        let module = self.index.module_number(name).map_err(index_failure)?;
+        let (target, fresh) = self.open_target()?;
+        let settled = self.check_target(&target, module, fresh)?;
+        let stage = Stage::open(&target, &self.into, self.home, name).map_err(|e| stage_failure(&e))?;
+        let published = self.published(module)?;
+        let session = Session { node: self, name, module, target, stage, line, belief, published, settled, monitor };
+        if !settled {
+            // Of a directory in the place of the one that was known, nothing is known.
+            *local = None;
+        }
+        session.run(local, pack)
+    }
+
+    fn published(&self, module: ModuleNumber) -> Result<Option<(HeadId, Built)>, Failure> {
+        let reader = self.index.reader().map_err(index_failure)?;
+        let stored = reader.newest_head(module, HeadState::Published).map_err(index_failure)?;
+        Ok(stored.and_then(|stored| Newest::of(&stored, None)).map(|newest| (newest.id, newest.built())))
+    }
+}
+
+/// What to say when a source is not believed.
+pub(super) fn distrust(from: &Address, error: BeliefError) -> Failure {
+    let (host, name) = (&from.host, from.module.as_deref().unwrap_or_default());
+    match error {
+        BeliefError::Index(error) => index_failure(error),
+        BeliefError::Pinned { .. } => Failure::new(
+            Exit::Trust,
+            format!("{host} does not serve the {name} that is trusted"),
+            chain(&error),
+            "ask the owner for the right key; nothing was changed here",
+        ),
+        error => Failure::new(
+            Exit::Trust,
+            format!("what {host} says of {name} is not believed"),
+            chain(&error),
+            "use another source of the module; nothing was changed here",
+        ),
+    }
+}
+
+/// Asks for the newest head.
+///
+/// # Errors
+/// [`Failure`].
+pub(super) fn poll(line: &Line, known: &Known, monitor: &dyn Monitor) -> Result<State, Failure> {
+    let root = known.roots.last().map_or(0, |(version, _)| *version);
+    let request = Poll { module: line.module.clone(), have: known.head.as_ref().map(|head| head.id), root };
+    let exchange = line.ask(Message::new(tag::POLL, &request))?;
+    exchange.finish()?;
+    let nothing = Message { tag: 0, body: Vec::new() };
+    let message = exchange.receive(monitor)?.unwrap_or(nothing);
+    if message.tag != tag::STATE {
+        return Err(line.unexpected(&message));
+    }
+    decode("state", &message.body).map_err(|e| super::dial::nonsense(&line.host, &e))
+}
+
+impl Session<'_> {
+    fn run(&self, known: &mut Option<Local>, pack: Option<&Pack>) -> Result<Totals, Setback> {
+        let mut totals = Totals::default();
+        let mut local = match known.clone() {
+            Some(local) => local,
+            None => self.survey(None)?,
+        };
+        *known = Some(local.clone());
+        self.take_tree(&local, pack)?;
+        for round in 0..ROUNDS_MAX {
+            if self.reclass(&local)? {
+                local = self.survey(Some(self.belief.head.snapshot))?;
+            }
+            if self.is_wanted(&local) {
+                break;
+            }
+            if round == 0 {
+                self.count(&local, &mut totals)?;
+            }
+            self.check_stage(&local)?;
+            if let Some(pack) = pack.filter(|_| round == 0) {
+                self.unpack(pack)?;
+            }
+            self.take_content(&local)?;
+            *known = None;
+            match self.publish(&local) {
+                Ok(aside) => totals.put_aside += aside,
+                Err(Published::Missing) => {}
+                Err(Published::Failed(failure)) => return Err(failure.into()),
+            }
+            local = self.look_again(&local)?;
+        }
+        if !self.is_wanted(&local) {
+            return Err(self.not_equal(&local).into());
+        }
+        self.settle()?;
+        // What no module may hold stands beside the snapshot, and is said.
+        totals.skipped.clone_from(&local.skipped);
+        *known = Some(local);
+        Ok(totals)
+    }
+
+    fn is_wanted(&self, local: &Local) -> bool {
+        local.top == built_of(&self.belief.head) && local.meta == self.belief.head.meta()
+    }
+
+    /// Reads the whole target. With a tree, files that have no row are cut as that tree has them.
+    fn survey(&self, tree: Option<DirId>) -> Result<Local, Failure> {
+        self.read_target(tree, None)
+    }
+
+    fn read_target(&self, tree: Option<DirId>, touched: Option<&Touched<'_>>) -> Result<Local, Failure> {
+        let reader = std::sync::Mutex::new(self.node.index.reader().map_err(index_failure)?);
+        let class_of = |path: &TreePath| {
+            let reader = reader.lock().ok()?;
+            match look_up(&**reader, tree?, path).ok()??.body {
+                Body::File { class, .. } => Some(class),
+                _ => None,
+            }
+        };
+        let classes: &(dyn Fn(&TreePath) -> _ + Sync) = if tree.is_some() { &class_of } else { &no_classes };
+        let survey = Survey {
+            index: self.node.index,
+            module: self.module,
+            dir: &self.target,
+            shown: &self.node.into,
+            exclude: &Exclude::nothing(),
+            previous: None,
+            classes,
+            touched,
+            held: &nothing_held,
+        };
+        Ok(Local::from(&survey.run(self.monitor)?))
+    }
+
+    fn take_tree(&self, local: &Local, pack: Option<&Pack>) -> Result<(), Failure> {
+        self.monitor.phase(Phase::Comparing);
+        let base = match self.published {
+            Some((head, built)) => Base::Head(head, built),
+            None if local.top.entries == 0 => Base::Nothing,
+            None => Base::Unknown,
+        };
+        let wanted = built_of(&self.belief.head);
+        take_tree(self.node.index, &self.stage, self.line, self.belief.id, wanted, base, pack, self.monitor)
+    }
+
+    fn take_content(&self, local: &Local) -> Result<(), Setback> {
+        self.monitor.phase(Phase::Fetching);
+        let task = self.task(local);
+        let taken = take_content(&task)?;
+        tracing::info!(
+            files = taken.files,
+            literal = taken.literal_bytes,
+            copied = taken.copied_bytes,
+            "content has come"
+        );
+        let Some(first) = taken.gone.first() else { return Ok(()) };
+        let what = format!("{} files of {} cannot be had from {}", taken.gone.len(), self.name, self.line.host);
+        let why = format!("{first} changed there after it was published; nothing was changed here");
+        let fix = format!("mirra publish {} on the root, then run the same command again", self.name);
+        Err(Setback::Superseded(Failure::new(Exit::Partial, what, why, fix)))
+    }
+
+    fn task(&self, local: &Local) -> Task<'_> {
+        Task {
+            index: self.node.index,
+            module: self.module,
+            target: &self.target,
+            stage: &self.stage,
+            line: self.line,
+            head: self.belief.id,
+            tree: self.belief.head.snapshot,
+            local: local.top.id,
+            base: self.published.map(|(id, built)| (id, built.id)),
+            monitor: self.monitor,
+        }
+    }
+
+    fn not_equal(&self, local: &Local) -> Failure {
+        let into = self.node.into.display();
+        let what = format!("{into} is not the signed snapshot");
+        if let Some(skipped) = local.skipped.first() {
+            let fix = "remove it or make it readable, then run the same command again";
+            return Failure::new(Exit::Partial, what, skipped, fix);
+        }
+        Failure::new(
+            Exit::Partial,
+            what,
+            "something else writes there, or its filesystem cannot hold names, modes or times as they are",
+            "end what writes there, or choose a directory on another filesystem with --into",
+        )
+    }
+}

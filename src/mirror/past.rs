@@ -1,0 +1,44 @@
+//! How much of a module's past is kept: the last heads with their pages, so that a node that was at one of them is
+//! brought up to date by the difference.
+
+use super::dial::chain;
+use crate::disk::index::heads::HeadState;
+use crate::disk::index::{Index, IndexError, ModuleNumber};
+
+/// Heads whose pages are kept at least.
+const HEADS_KEPT: u32 = 16;
+/// Heads beyond those that gather before they are dropped: to collect their pages means to look at every page, so it is
+/// done once for many.
+const HEADS_SPARE: u32 = 256;
+
+/// Drops old heads once there are many, and the pages that only they needed. Collection waits for a quiet moment: if
+/// something is being built, a later call does it.
+///
+/// # Errors
+/// [`IndexError`].
+pub(super) fn forget_old(index: &Index, module: ModuleNumber) -> Result<(), IndexError> {
+    let reader = index.reader()?;
+    let heads = reader.count_heads(module)?;
+    drop(reader);
+    if heads > HEADS_KEPT + HEADS_SPARE {
+        let mut batch = index.batch()?;
+        batch.prune_heads(module, HEADS_KEPT)?;
+        batch.commit()?;
+    } else if !index.collection_waits() {
+        return Ok(());
+    }
+    let reader = index.reader()?;
+    let mut kept = Vec::new();
+    for (number, _) in reader.modules()? {
+        kept.extend(reader.last_heads(number, HeadState::Published, u32::MAX)?.iter().map(|head| head.snapshot));
+    }
+    drop(reader);
+    match index.collect(&kept) {
+        Ok(_) => Ok(()),
+        // Nothing was removed: what is there is kept until the next time.
+        Err(error) => {
+            tracing::debug!(error = %chain(&error), "old pages are not collected");
+            Ok(())
+        }
+    }
+}
