@@ -1,5 +1,8 @@
 //! What must hold for any bytes: one function for each fuzz target. `cargo test` runs them on the kept corpus.
 
+#[path = "push.rs"]
+pub(crate) mod push;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
@@ -30,13 +33,14 @@ use serde::de::DeserializeOwned;
 type Property = fn(&[u8]);
 
 /// Every target by name.
-pub(crate) const TARGETS: [(&str, Property); 6] = [
+pub(crate) const TARGETS: [(&str, Property); 7] = [
     ("message", message),
     ("page", page),
     ("handshake", handshake),
     ("record", record),
     ("chunker", chunker),
     ("session", session),
+    ("push", push::push),
 ];
 
 /// A message body is refused, or is a value that encodes and decodes to itself. The first byte is the tag.
@@ -66,6 +70,10 @@ pub(crate) fn message(data: &[u8]) {
         }
         tag::BATCH => batch(body),
         tag::REFUSED => same::<message::Refused>(body),
+        tag::FOLLOW => same::<message::Follow>(body),
+        tag::ROUTE => same::<message::Route>(body),
+        tag::OFFER => same::<message::Offer>(body),
+        tag::AT => same::<message::At>(body),
         200 => {
             if let Ok(hello) = Hello::decode(body) {
                 assert_eq!(Hello::decode(&hello.encode()).as_ref(), Ok(&hello));

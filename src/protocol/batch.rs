@@ -104,6 +104,15 @@ impl Step {
         matches!(self, Self::End | Self::Gone | Self::Literal { last: true, .. })
     }
 
+    /// The lengths of the new chunks that it brings.
+    #[must_use]
+    pub fn lengths(&self) -> &[u32] {
+        match self {
+            Self::Literal { lengths, .. } => lengths,
+            _ => &[],
+        }
+    }
+
     fn is_matched(&self) -> bool {
         matches!(self, Self::Copy { .. } | Self::Have { .. })
     }
@@ -220,11 +229,9 @@ impl<'a> Batch<'a> {
 }
 
 impl Step {
-    fn literal_bytes(&self) -> u64 {
-        match self {
-            Self::Literal { lengths, .. } => lengths.iter().map(|l| u64::from(*l)).sum(),
-            _ => 0,
-        }
+    /// How many literal bytes it takes.
+    pub(super) fn literal_bytes(&self) -> u64 {
+        self.lengths().iter().map(|length| u64::from(*length)).sum()
     }
 }
 

@@ -200,6 +200,9 @@ pub const PUSH_CHANGES_MAX: usize = 512 * 1024;
 /// Bytes of FILES and content behind one OFFER, headers included; the receiver refuses more, and the sender offers the
 /// entries alone.
 pub const PUSH_CONTENT_MAX: usize = 256 * 1024;
+/// Steps and chunk lengths of all content behind one OFFER; the receiver refuses more, and the sender offers the entries
+/// alone.
+pub const PUSH_STEPS_MAX: usize = 65_536;
 /// Bytes of literals, unpacked, that a sender gathers in one pack; it leaves out files beyond.
 pub const PACK_CONTENT_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of an encoded pack; none that is larger is kept or read.

@@ -16,8 +16,9 @@ pub use literals::Literal;
 pub use reader::PushReader;
 
 use super::batch::{Batch, Step};
+use super::limits::PUSH_STEPS_MAX;
 use super::message::{FileItem, Files, Message, Offer, tag};
-use crate::tree::codec::Malformed;
+use crate::tree::codec::{Malformed, bounded};
 use crate::tree::hash::HeadId;
 
 /// The difference between two snapshots as it is pushed, passed on and kept.
@@ -83,11 +84,14 @@ fn files_message(files: &[FileItem]) -> Option<Message> {
     (!files.is_empty()).then(|| Message::new(tag::FILES, &Files(files.to_vec())))
 }
 
-/// Whether each file of the content is gone, in order.
+/// Whether each file of the content is gone, in order. Packed steps may be far more than the bytes that they came in, so
+/// no more are looked at than may be in a pack.
 fn ends(content: &[Message]) -> Result<Vec<bool>, Malformed> {
-    let (mut ends, mut open) = (Vec::new(), false);
+    let (mut ends, mut open, mut steps) = (Vec::new(), false, 0);
     for message in content.iter().filter(|message| message.tag == tag::BATCH) {
         for step in Batch::decode(&message.body)?.steps {
+            steps += 1 + step.lengths().len();
+            bounded("steps of a push", steps as u64, PUSH_STEPS_MAX as u64)?;
             open = !step.ends_file();
             if !open {
                 ends.push(step == Step::Gone);

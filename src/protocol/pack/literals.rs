@@ -2,6 +2,7 @@
 
 use super::Pack;
 use crate::protocol::batch::{Batch, Step};
+use crate::protocol::limits::PACK_CONTENT_MAX;
 use crate::protocol::message::tag;
 use crate::tree::hash::{ChunkId, FileId};
 use crate::tree::list::{Chunk, file_id};
@@ -34,12 +35,16 @@ impl Pack {
         batch.literals(context).ok()
     }
 
-    /// All chunks that can be read from the pack.
+    /// All chunks that can be read from the pack. One that came from a peer may name far more bytes than it has: no more
+    /// are looked at than a pack of our own would hold.
     #[must_use]
     pub fn literals(&self) -> Vec<Literal> {
-        let (mut found, mut fresh) = (Vec::new(), true);
+        let (mut found, mut fresh, mut left) = (Vec::new(), true, PACK_CONTENT_MAX as u64);
         for (number, message) in self.content.iter().enumerate().filter(|(_, message)| message.tag == tag::BATCH) {
             let Ok(batch) = Batch::decode(&message.body) else { continue };
+            let named: u64 = batch.steps.iter().map(Step::literal_bytes).sum();
+            let Some(rest) = left.checked_sub(named) else { return found };
+            left = rest;
             let literals = self.literals_of(number);
             let mut at = 0;
             for step in &batch.steps {

@@ -217,6 +217,21 @@ fn what_was_not_announced_is_refused() {
     let mut open = crate::protocol::batch::BatchWriter::default();
     open.literal(b"no end");
     refused(offer.clone(), &[changes.clone(), files.clone(), open.take()]);
+    // Far more steps than bytes: files that end, and chunks of one byte.
+    for literal in [false, true] {
+        let mut bomb = crate::protocol::batch::BatchWriter::default();
+        for _ in 0..30_000 {
+            if literal { bomb.literal(b"x") } else { bomb.end() }
+        }
+        bomb.end();
+        let bomb = bomb.take();
+        assert!(bomb.wire_len() < 1_000);
+        let mut reader = PushReader::new(Offer { content: 3, ..offer.clone() }).unwrap();
+        for message in [changes, files, &bomb, &bomb] {
+            assert!(reader.take(message.clone()).unwrap().is_none());
+        }
+        assert!(matches!(reader.take(bomb), Err(Malformed::TooLarge { .. })));
+    }
     // Too much.
     let large = |tag, len| Message { tag, body: vec![0; len] };
     refused(offer.clone(), &[large(tag::CHANGES, PUSH_CHANGES_MAX), files.clone(), batch.clone()]);
