@@ -102,8 +102,8 @@ impl Following<'_> {
         }
         let news = self.served.news();
         let Some(route) = &news.route else {
-            // So many mirras on the way are none in truth.
-            refuse(&self.stream, refusal::NO_MODULE).await?;
+            // Whoever is so far from the root may still poll.
+            refuse(&self.stream, refusal::TOO_LARGE).await?;
             return Ok(Next::End);
         };
         if self.stream.pending() > 0 {
