@@ -390,7 +390,7 @@ mod tests {
         let shop = shop();
         let packed = |list: &[&[u8]]| {
             let list: Vec<_> = list.iter().map(|bytes| serde_bytes::ByteBuf::from(bytes.to_vec())).collect();
-            super::super::packed::pack(&crate::tree::codec::encode(&list))
+            crate::protocol::packed::pack(&crate::tree::codec::encode(&list))
         };
         let start = || Browse::new(shop.top.id, &TreePath::top(), true).unwrap();
         let top = shop.pages.page(shop.top.id.as_bytes()).unwrap().unwrap();
