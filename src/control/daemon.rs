@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -15,6 +16,11 @@ use crate::mirror::monitor::Stop;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// How long a home is waited for that a command has.
+const LOCK_TIME: Duration = Duration::from_secs(2);
+/// How often it is tried again.
+const AGAIN: Duration = Duration::from_millis(25);
 
 /// A home that this process owns, and the port at which others call it.
 pub struct Daemon {
@@ -29,13 +35,7 @@ impl Daemon {
     /// # Errors
     /// [`Failure`] when another process has the home or the port.
     pub fn claim(home: Arc<Home>, listen: SocketAddr) -> Result<Self, Failure> {
-        let lock = home.lock().map_err(|error| match error {
-            HomeError::Busy { .. } if client::answers(&home) => {
-                let fix = "there is nothing to do: mirra status shows how it is; to start it anew, end it first";
-                Failure::new(Exit::Busy, "mirra runs here already", error.to_string(), fix)
-            }
-            other => other.into(),
-        })?;
+        let lock = take(&home)?;
         let listener = bind(listen).map_err(|e| not_bound(listen, &e))?;
         Ok(Self { home, lock, listener })
     }
@@ -63,6 +63,22 @@ impl Daemon {
         stop.wait_on();
         drop(server);
         Ok(())
+    }
+}
+
+/// Takes the home. A short command may have it at the moment, such as `mirra status`; a daemon keeps it.
+fn take(home: &Arc<Home>) -> Result<Lock, Failure> {
+    let began = Instant::now();
+    loop {
+        match home.lock() {
+            Ok(lock) => return Ok(lock),
+            Err(error @ HomeError::Busy { .. }) if client::answers(home) => {
+                let fix = "there is nothing to do: mirra status shows how it is; to start it anew, end it first";
+                return Err(Failure::new(Exit::Busy, "mirra runs here already", error.to_string(), fix));
+            }
+            Err(HomeError::Busy { .. }) if began.elapsed() < LOCK_TIME => std::thread::sleep(AGAIN),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
