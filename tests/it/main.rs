@@ -12,6 +12,7 @@ mod home;
 mod interrupted;
 mod liar;
 mod ls;
+mod manage;
 mod readme;
 mod session;
 mod sync;
