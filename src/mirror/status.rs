@@ -74,6 +74,8 @@ pub struct ModuleStatus {
     pub packs_bytes: u64,
     /// Peers that follow it from here.
     pub followers: u64,
+    /// Bytes that came over the network for it since the daemon started, everything counted.
+    pub received: u64,
     /// Whether it is older than it should be.
     pub stale: bool,
 }

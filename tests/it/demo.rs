@@ -27,12 +27,16 @@ fn every_step_is_shown_and_nothing_is_left_behind() {
     let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
     let steps = ["step", "share", "first sync", "nothing changed", "rename", "delete", "20 edits", "a new small file"];
     let lines: Vec<_> = text.lines().collect();
+    let live = ["", "live", "follow", "a new file of 1 KiB", "a line", "it is replaced", "a new file of 1 MiB"];
+    let live = live.into_iter().chain(["a directory of 100", "that directory", "and deleted"]);
+    let steps: Vec<_> = steps.into_iter().chain(live).collect();
     assert_eq!(lines.len(), steps.len() + 1, "{text}");
-    for (line, step) in lines.iter().zip(steps) {
+    for (line, step) in lines.iter().zip(&steps) {
         assert!(line.starts_with(step) && line.len() <= 80, "{text}");
     }
     assert!(lines[2..8].iter().all(|line| line.ends_with("  equal")), "{text}");
-    assert!(lines[8].trim_start().starts_with("demo "), "{text}");
+    assert!(lines[10..18].iter().all(|line| line.ends_with("  equal")), "{text}");
+    assert!(lines[18].trim_start().starts_with("demo "), "{text}");
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
     assert_eq!(fs::read(dir.path().join("small")).unwrap(), b"x");
 }

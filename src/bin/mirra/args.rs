@@ -69,7 +69,7 @@ pub(crate) enum Word {
     Status(Status),
     /// Show the public keys of this home
     Key(Key),
-    /// Show what it does: a root and a node in a temporary place
+    /// Show what it does: a root and two nodes in a temporary place
     Demo(Demo),
 }
 

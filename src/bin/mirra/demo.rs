@@ -1,6 +1,8 @@
-//! `mirra demo`: a root and a node as real processes on this machine, changes of every kind, and what each one cost.
+//! `mirra demo`: a root, a node and a node behind it as real processes on this machine, changes of every kind, and what
+//! each one cost: step by step, then live.
 
 mod compare;
+mod live;
 mod place;
 mod tree;
 
@@ -79,7 +81,7 @@ impl Show<'_> {
     fn steps(&mut self, dir: Option<&Path>) -> Result<(SocketAddr, SocketAddr), Failure> {
         let (ours, theirs) = (self.place.path().join("root"), self.place.path().join("node"));
         let (tree, copy) = (ours.join(MODULE), theirs.join(MODULE));
-        self.screen.say(&format!("A root and a node on this machine, in {}", self.place.path().display()));
+        self.screen.say(&format!("A root and two nodes on this machine, in {}", self.place.path().display()));
         let begun = Instant::now();
         let made = match dir {
             Some(dir) => tree::copy(dir, self.place.path(), &tree, &self.stop)?,
@@ -122,11 +124,70 @@ impl Show<'_> {
             pull(self, Some(begun.elapsed()))?;
         }
 
-        let node = self.place.daemon(&theirs, "node")?;
+        let node = self.live(&ours, &theirs, root, &shared.key)?;
         let listed = self.place.mirra(&theirs, &["ls", &node.to_string(), "-q"])?;
         self.screen.say(&format!("\nThe node serves it on, with the root's signature: mirra ls {node}"));
         out(&format!("  {}\n", listed.trim_end()))?;
         Ok((root, node))
+    }
+
+    /// Has the node follow the root and another node follow that one, edits the root's tree, and says when each edit
+    /// was seen on both.
+    fn live(&mut self, ours: &Path, theirs: &Path, root: SocketAddr, key: &str) -> Result<SocketAddr, Failure> {
+        let behind = self.place.path().join("leaf");
+        let [tree, copy, last] = [ours, theirs, &behind].map(|home| home.join(MODULE));
+        self.place.mirra(ours, &["share", &text(&tree)?, "--publish", "live"])?;
+        self.place.mirra(theirs, &["sync", &root.to_string(), MODULE, "--key", key])?;
+        let node = self.place.daemon(theirs, "node")?;
+        self.place.mirra(&behind, &["init", "--name", "leaf", "--no-web"])?;
+        self.place.mirra(&behind, &["sync", &node.to_string(), MODULE, "--key", key])?;
+        self.place.daemon(&behind, "leaf")?;
+
+        out(&format!("\n{:<32}{:>9}{:>9}{:>11}{:>11}  {}\n", "live", "node", "leaf", "node got", "leaf got", "trees"))?;
+        self.begin("follow, and a node behind it")?;
+        let trees = [copy, last];
+        let times = live::visible(&tree, &trees, Instant::now(), &self.stop)?;
+        let mut before = self.received(&[theirs, &behind])?;
+        self.end_live(&times, &before)?;
+        let name = format!("live-{}", std::process::id());
+        let dir = tree.join(&name);
+        let failed = |e: io::Error| Failure::local(format!("cannot edit {}", dir.display()), &e);
+        #[allow(clippy::disallowed_methods, reason = "the tree lies in a private directory of the demonstration")]
+        std::fs::create_dir(&dir).map_err(failed)?;
+        let places = trees.clone().map(|tree| tree.join(&name));
+        live::visible(&dir, &places, Instant::now(), &self.stop)?;
+        for edit in live::Edit::ALL {
+            self.begin(edit.what())?;
+            edit.apply(&dir).map_err(failed)?;
+            let times = live::visible(&dir, &places, Instant::now(), &self.stop)?;
+            let now = self.received(&[theirs, &behind])?;
+            let got: Vec<_> = now.iter().zip(&before).map(|(now, before)| now.saturating_sub(*before)).collect();
+            before = now;
+            self.end_live(&times, &got)?;
+        }
+        for copy in &trees {
+            self.differences.extend(compare::difference(&tree, copy, &self.stop)?);
+        }
+        Ok(node)
+    }
+
+    /// Bytes that the daemons of `homes` have received for the module.
+    fn received(&self, homes: &[&Path]) -> Result<Vec<u64>, Failure> {
+        let received = |home: &&Path| {
+            let Report::Status(status) = self.place.report(home, &["status", "--json"])? else {
+                return Err(unexpected("status"));
+            };
+            Ok(status.modules.iter().map(|module| module.received).sum())
+        };
+        homes.iter().map(received).collect()
+    }
+
+    /// Ends a row of live edits.
+    fn end_live(&mut self, times: &[Duration], got: &[u64]) -> Result<(), Failure> {
+        let times: String = times.iter().map(|time| format!("{:>6} ms", time.as_millis())).collect();
+        let got: String = got.iter().map(|got| format!("{:>11}", bytes(*got))).collect();
+        self.in_row = false;
+        out(&format!("{times}{got}  equal\n")).map(drop)
     }
 
     /// Begins a row, so that it stands there while the work is done.
