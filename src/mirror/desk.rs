@@ -8,6 +8,7 @@ use super::failure::Failure;
 use super::gathering::Gathering;
 use super::monitor::{Monitor, Phase, Stop};
 use super::node::Local;
+use super::pace::Pace;
 use super::status::{Activity, Transfer, Trouble, WatchStatus};
 
 /// The state of one module, shared by who works on it and who asks.
@@ -27,11 +28,12 @@ struct Facts {
     progress: Progress,
     trouble: Option<Trouble>,
     watch: Option<WatchStatus>,
+    received: u64,
 }
 
 /// How far a phase is.
 struct Progress {
-    began: Instant,
+    pace: Pace,
     files: u64,
     files_total: u64,
     bytes: u64,
@@ -40,7 +42,8 @@ struct Progress {
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { began: Instant::now(), files: 0, files_total: 0, bytes: 0, bytes_total: 0 }
+        let pace = Pace::new(Instant::now());
+        Self { pace, files: 0, files_total: 0, bytes: 0, bytes_total: 0 }
     }
 }
 
@@ -50,6 +53,7 @@ pub(super) struct Look {
     pub(super) transfer: Option<Transfer>,
     pub(super) trouble: Option<Trouble>,
     pub(super) watch: Option<WatchStatus>,
+    pub(super) received: u64,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -100,6 +104,11 @@ impl Desk {
         locked(&self.facts).trouble = None;
     }
 
+    /// Counts bytes that have come.
+    pub(super) fn receive(&self, bytes: u64) {
+        locked(&self.facts).received += bytes;
+    }
+
     pub(super) fn set_watch(&self, watch: Option<WatchStatus>) {
         locked(&self.facts).watch = watch;
     }
@@ -113,10 +122,11 @@ impl Desk {
     }
 
     pub(super) fn look(&self) -> Look {
-        let facts = locked(&self.facts);
+        let mut facts = locked(&self.facts);
         let activity = facts.phase.map_or(facts.resting, Activity::from);
-        let transfer = facts.phase.map(|phase| facts.progress.transfer(phase));
-        Look { activity, transfer, trouble: facts.trouble.clone(), watch: facts.watch.clone() }
+        let transfer = facts.phase.map(|_| facts.progress.transfer());
+        let (trouble, watch) = (facts.trouble.clone(), facts.watch.clone());
+        Look { activity, transfer, trouble, watch, received: facts.received }
     }
 
     /// Hears of the progress of an operation that `stop` ends.
@@ -126,19 +136,16 @@ impl Desk {
 }
 
 impl Progress {
-    fn transfer(&self, phase: Phase) -> Transfer {
-        let seconds = self.began.elapsed().as_secs_f64().max(0.001);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-        let rate = (self.bytes as f64 / seconds) as u64;
+    fn transfer(&mut self) -> Transfer {
+        let now = Instant::now();
         let left = self.bytes_total.saturating_sub(self.bytes);
-        let known = phase == Phase::Fetching && self.bytes_total > 0 && rate > 0;
         Transfer {
             files: self.files,
             files_total: self.files_total,
             bytes: self.bytes,
             bytes_total: self.bytes_total,
-            rate,
-            eta_s: known.then(|| left.div_ceil(rate.max(1))),
+            rate: self.pace.rate(now),
+            eta_s: self.pace.left(now, left).filter(|_| self.bytes_total > 0).map(|left| left.as_secs()),
         }
     }
 }
@@ -165,6 +172,7 @@ impl Monitor for Busy<'_> {
         let mut facts = locked(&self.desk.facts);
         facts.progress.files += files;
         facts.progress.bytes += bytes;
+        facts.progress.pace.advance(Instant::now(), bytes);
     }
 
     fn note(&self, text: &str) {

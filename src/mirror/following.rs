@@ -138,6 +138,7 @@ impl Following {
             shared: &shared,
             owes_at: None,
             swept: Instant::now(),
+            counted: line.wire().1,
         };
         let ended = work.run(events);
         // This ends the reader as well.
@@ -167,6 +168,8 @@ struct Work<'a> {
     /// The source does not know yet that it may offer again; it is told at that time, or when there is news.
     owes_at: Option<Instant>,
     swept: Instant,
+    /// Bytes that had come when they were last counted.
+    counted: u64,
 }
 
 /// How often a session looks up although nothing happens.
@@ -180,6 +183,9 @@ impl Work<'_> {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
+            let come = self.line.wire().1;
+            self.following.desk.receive(come - self.counted);
+            self.counted = come;
             if self.following.stop.requested() {
                 return Ok(());
             }

@@ -48,7 +48,7 @@ fn look_at(site: &Site, reader: &Reader, module: &Module, stale_after: Duration)
     };
     let created = accepted.as_ref().map(|accepted| accepted.head.created);
     let confirmed = accepted.as_ref().and_then(|accepted| accepted.beat.as_ref()).map(|(issued, _)| *issued);
-    let Look { activity, transfer, trouble, watch } = site.desk(&module.name).look();
+    let Look { activity, transfer, trouble, watch, received } = site.desk(&module.name).look();
     let late = |then: Option<u64>| then.is_some_and(|then| u128::from(age(then)) > stale_after.as_millis());
     let stale = match role {
         Role::Root => false,
@@ -84,6 +84,7 @@ fn look_at(site: &Site, reader: &Reader, module: &Module, stale_after: Duration)
         error: trouble,
         packs_bytes: served.as_ref().map_or(0, |served| served.offers.bytes()),
         followers: served.as_ref().map_or(0, |served| served.followers()),
+        received,
         stale,
     };
     status.state = words(&status, there, current).to_owned();

@@ -74,7 +74,7 @@ pub struct ModuleStatus {
     pub packs_bytes: u64,
     /// Peers that follow it from here.
     pub followers: u64,
-    /// Bytes that came over the network for it since the daemon started, everything counted.
+    /// Bytes that came over its connections since the daemon started, everything counted; modules of one source share one.
     pub received: u64,
     /// Whether it is older than it should be.
     pub stale: bool,
