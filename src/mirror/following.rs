@@ -183,9 +183,7 @@ impl Work<'_> {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
-            let come = self.line.wire().1;
-            self.following.desk.receive(come - self.counted);
-            self.counted = come;
+            self.count();
             if self.following.stop.requested() {
                 return Ok(());
             }
@@ -209,6 +207,13 @@ impl Work<'_> {
                 self.repair()?;
             }
         }
+    }
+
+    /// Counts what has come since the last time.
+    fn count(&mut self) {
+        let come = self.line.wire().1;
+        self.following.desk.receive(come.saturating_sub(self.counted));
+        self.counted = come;
     }
 
     /// Tells the source what is published here, so that it offers what is newer.
@@ -235,7 +240,10 @@ impl Work<'_> {
         let brought = {
             let mut local = desk.work();
             let monitor = desk.monitor(&self.following.stop);
-            self.node.bring_up(self.line, &belief, &mut local, pack.as_ref(), &monitor)
+            let brought = self.node.bring_up(self.line, &belief, &mut local, pack.as_ref(), &monitor);
+            // While it still counts as work: who sees that it is over sees all of its bytes.
+            self.count();
+            brought
         };
         match brought {
             Ok(totals) => {

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mirra::report::{Report, Synced};
+use mirra::report::{Activity, Report, Synced};
 use mirra::{Exit, Failure, Stop};
 
 use crate::args::Demo;
@@ -62,7 +62,7 @@ impl Show<'_> {
         if self.in_row {
             out("\n")?;
         }
-        let (root, node) = match result {
+        let node = match result {
             Err(_) if self.stop.requested() => return Err(stopped()),
             other => other?,
         };
@@ -73,12 +73,12 @@ impl Show<'_> {
         }
         self.screen.say("\nAfter every step both trees were equal: contents, modes, times and links.");
         if waits {
-            self.wait(root, node);
+            self.wait(node);
         }
         Ok(Exit::Ok)
     }
 
-    fn steps(&mut self, dir: Option<&Path>) -> Result<(SocketAddr, SocketAddr), Failure> {
+    fn steps(&mut self, dir: Option<&Path>) -> Result<SocketAddr, Failure> {
         let (ours, theirs) = (self.place.path().join("root"), self.place.path().join("node"));
         let (tree, copy) = (ours.join(MODULE), theirs.join(MODULE));
         self.screen.say(&format!("A root and two nodes on this machine, in {}", self.place.path().display()));
@@ -128,7 +128,7 @@ impl Show<'_> {
         let listed = self.place.mirra(&theirs, &["ls", &node.to_string(), "-q"])?;
         self.screen.say(&format!("\nThe node serves it on, with the root's signature: mirra ls {node}"));
         out(&format!("  {}\n", listed.trim_end()))?;
-        Ok((root, node))
+        Ok(node)
     }
 
     /// Has the node follow the root and another node follow that one, edits the root's tree, and says when each edit
@@ -171,13 +171,18 @@ impl Show<'_> {
         Ok(node)
     }
 
-    /// Bytes that the daemons of `homes` have received for the module.
+    /// Bytes that the daemons of `homes` have received for the module, once they wait for news again.
     fn received(&self, homes: &[&Path]) -> Result<Vec<u64>, Failure> {
-        let received = |home: &&Path| {
+        let received = |home: &&Path| loop {
             let Report::Status(status) = self.place.report(home, &["status", "--json"])? else {
                 return Err(unexpected("status"));
             };
-            Ok(status.modules.iter().map(|module| module.received).sum())
+            if status.modules.iter().all(|module| module.activity == Activity::Following) {
+                break Ok(status.modules.iter().map(|module| module.received).sum());
+            }
+            if self.stop.wait(live::TICK) {
+                break Err(stopped());
+            }
         };
         homes.iter().map(received).collect()
     }
@@ -215,16 +220,16 @@ impl Show<'_> {
     }
 
     /// Says what to try, and waits for Enter or Ctrl-C.
-    fn wait(&self, root: SocketAddr, node: SocketAddr) {
+    fn wait(&self, node: SocketAddr) {
         self.screen.say(&format!(
-            "\nRoot and node run until you press Enter. Meanwhile, in another terminal:\n  \
+            "\nRoot, node and leaf run until you press Enter. Meanwhile, in another terminal:\n  \
              alias mirra='{}'; cd '{}'\n  \
              mirra -C root status\n  \
              mirra ls {node}\n  \
              mirra -C third init --name third --port 6007 --no-web\n  \
              mirra -C third sync {node} {MODULE} --once     # what the node has\n  \
-             echo hello > root/{MODULE}/hello; mirra -C root publish\n  \
-             mirra -C third sync {root} {MODULE} --once     # what the root has since",
+             mirra -C leaf status --watch &\n  \
+             echo hello > root/{MODULE}/hello               # and it is in node/{MODULE} and leaf/{MODULE}",
             self.place.program().display(),
             self.place.path().display(),
         ));

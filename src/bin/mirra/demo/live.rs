@@ -12,7 +12,7 @@ use mirra::{Exit, Failure, Stop};
 use super::compare;
 
 /// How often the trees are looked at.
-const TICK: Duration = Duration::from_millis(1);
+pub(super) const TICK: Duration = Duration::from_millis(1);
 /// How long an edit may take to be seen everywhere.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Files of the edit that makes many.
