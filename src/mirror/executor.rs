@@ -194,15 +194,16 @@ impl Inner {
         } else {
             node.claim()?;
             let belief = node.contact(&line, monitor)?;
+            let head = belief.as_ref().map(|belief| &belief.head);
             Report::Following(Following {
                 module: module.name.clone(),
-                address: pinned(&followed.from, belief.authority).to_string(),
+                address: pinned(&followed.from, belief.as_ref().map(|belief| belief.authority)).to_string(),
                 into: node.into.display().to_string(),
-                sequence: belief.head.sequence,
-                entries: belief.head.entries,
-                bytes: belief.head.bytes,
+                sequence: head.map(|head| head.sequence),
+                entries: head.map_or(0, |head| head.entries),
+                bytes: head.map_or(0, |head| head.bytes),
                 free: node.free_bytes(),
-                first_contact: belief.first_contact,
+                first_contact: belief.as_ref().is_some_and(|belief| belief.first_contact),
                 running: self.crew.is_some(),
             })
         };
@@ -245,9 +246,9 @@ impl Inner {
     }
 }
 
-/// The address with the key that was found or named.
-fn pinned(from: &Address, authority: Authority) -> Address {
-    Address { key: Some(authority), ..from.clone() }
+/// The address with the key that was found, or as it was.
+fn pinned(from: &Address, found: Option<Authority>) -> Address {
+    Address { key: found.or(from.key), ..from.clone() }
 }
 
 impl Execute for Executor {

@@ -120,8 +120,8 @@ pub struct Following {
     pub address: String,
     /// The directory.
     pub into: String,
-    /// The newest head's sequence.
-    pub sequence: u64,
+    /// The newest head's sequence; `None` while there is none.
+    pub sequence: Option<u64>,
     /// Entries of its snapshot.
     pub entries: u64,
     /// Bytes of all files of its snapshot.

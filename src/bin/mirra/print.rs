@@ -94,14 +94,36 @@ fn synced(one: &Synced) -> Text {
 }
 
 fn following(one: &Following) -> Text {
-    let advice = if one.running {
-        "The daemon brings it up to date and keeps it so: mirra status".to_owned()
+    let mut advice = String::new();
+    match (one.sequence, one.free) {
+        (None, _) => {
+            advice.push_str("It has no snapshot there yet; the first one is taken as soon as it is published.\n")
+        }
+        (Some(_), Some(free)) => {
+            let _ = writeln!(
+                advice,
+                "It has {}, {}; {} are free here.",
+                entries(one.entries),
+                bytes(one.bytes),
+                bytes(free)
+            );
+        }
+        (Some(_), None) => {
+            let _ = writeln!(advice, "It has {}, {}.", entries(one.entries), bytes(one.bytes));
+        }
+    }
+    if one.first_contact {
+        advice.push_str("First contact: the key behind # was taken on trust and kept. Compare it with its owner's.\n");
+    }
+    if one.running {
+        advice.push_str("The daemon brings it up to date and keeps it so: mirra status");
     } else {
         let again = Address::parse(&one.address).map_or_else(|_| one.address.clone(), |a| a.to_string());
-        format!(
+        let _ = write!(
+            advice,
             "Nothing runs here yet. To keep it up to date:\n  mirra run\nOr to bring it up to date now:\n  mirra sync '{again}' --once"
-        )
-    };
+        );
+    }
     Text { result: format!("{}: follows {} into {}\n", one.module, one.address, one.into), advice }
 }
 

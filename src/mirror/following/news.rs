@@ -130,7 +130,9 @@ impl Reader {
             return Ok(false);
         }
         let believed = believe(index, self.module, self.name(), self.from.key, &known, state);
-        believed.map_err(|error| distrust(&self.from, error))?;
+        if believed.map_err(|error| distrust(&self.from, error))?.first_contact {
+            tracing::warn!(module = self.name(), host = %self.from.host, "first contact: the key was taken on trust");
+        }
         let reader = index.reader().map_err(index_failure)?;
         let newest = reader.newest_head(self.module, HeadState::Accepted).map_err(index_failure)?;
         let beat = reader.beat(self.module).map_err(index_failure)?;

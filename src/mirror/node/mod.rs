@@ -29,7 +29,7 @@ use crate::disk::index::heads::HeadState;
 use crate::disk::index::{Index, ModuleNumber};
 use crate::disk::scan::{Scan, Touched};
 use crate::disk::stage::Stage;
-use crate::protocol::message::{Message, Poll, State, tag};
+use crate::protocol::message::{Message, Poll, Refused, State, refusal, tag};
 use crate::protocol::pack::Pack;
 use crate::tree::address::Address;
 use crate::tree::codec::decode;
@@ -123,21 +123,25 @@ impl Node<'_> {
         self.from.module.as_deref().unwrap_or_default()
     }
 
-    /// Asks `line` for the newest head, and believes it or not.
+    /// Asks `line` for the newest head, and believes it or not; `None` if there is none yet.
     ///
     /// # Errors
     /// [`Failure`].
-    pub(super) fn contact(&self, line: &Line, monitor: &dyn Monitor) -> Result<Belief, Failure> {
+    pub(super) fn contact(&self, line: &Line, monitor: &dyn Monitor) -> Result<Option<Belief>, Failure> {
         let name = self.name();
         let module = self.index.module_number(name).map_err(index_failure)?;
         let known = Known::load(self.index, module).map_err(index_failure)?;
-        let state = poll(line, &known, monitor)?;
+        let message = ask_newest(line, &known, monitor)?;
+        if is_refusal(&message, refusal::NO_SNAPSHOT) {
+            return Ok(None);
+        }
+        let state = read_newest(line, &message)?;
         let belief =
             believe(self.index, module, name, self.from.key, &known, &state).map_err(|e| distrust(self.from, e))?;
         if belief.fresh.is_none() {
             monitor.note("no proof came that this is the newest snapshot: the source may be stale");
         }
-        Ok(belief)
+        Ok(Some(belief))
     }
 
     /// Refuses a target that may not be taken over; makes and notes the one that is good.
@@ -162,7 +166,8 @@ impl Node<'_> {
     ) -> Result<Synced, Failure> {
         let (began, before) = (Instant::now(), line.wire());
         self.claim()?;
-        let belief = self.contact(line, monitor)?;
+        let none = || line.unexpected(&Message::new(tag::REFUSED, &Refused(refusal::NO_SNAPSHOT)));
+        let belief = self.contact(line, monitor)?.ok_or_else(none)?;
         let totals = self.bring_up(line, &belief, local, None, monitor).map_err(Setback::failure)?;
         let head = &belief.head;
         let (sent, received) = line.wire();
@@ -247,16 +252,27 @@ pub(super) fn distrust(from: &Address, error: BeliefError) -> Failure {
 /// # Errors
 /// [`Failure`].
 pub(super) fn poll(line: &Line, known: &Known, monitor: &dyn Monitor) -> Result<State, Failure> {
+    read_newest(line, &ask_newest(line, known, monitor)?)
+}
+
+fn ask_newest(line: &Line, known: &Known, monitor: &dyn Monitor) -> Result<Message, Failure> {
     let root = known.roots.last().map_or(0, |(version, _)| *version);
     let request = Poll { module: line.module.clone(), have: known.head.as_ref().map(|head| head.id), root };
     let exchange = line.ask(Message::new(tag::POLL, &request))?;
     exchange.finish()?;
     let nothing = Message { tag: 0, body: Vec::new() };
-    let message = exchange.receive(monitor)?.unwrap_or(nothing);
+    Ok(exchange.receive(monitor)?.unwrap_or(nothing))
+}
+
+fn read_newest(line: &Line, message: &Message) -> Result<State, Failure> {
     if message.tag != tag::STATE {
-        return Err(line.unexpected(&message));
+        return Err(line.unexpected(message));
     }
     decode("state", &message.body).map_err(|e| super::dial::nonsense(&line.host, &e))
+}
+
+fn is_refusal(message: &Message, code: u16) -> bool {
+    message.tag == tag::REFUSED && decode::<Refused>("refusal", &message.body).is_ok_and(|refused| refused.0 == code)
 }
 
 impl Session<'_> {
