@@ -137,6 +137,7 @@ impl Following {
             stream: &stream,
             shared: &shared,
             owes_at: None,
+            met: false,
             swept: Instant::now(),
         };
         let ended = work.run(events);
@@ -166,6 +167,8 @@ struct Work<'a> {
     shared: &'a Shared,
     /// The source does not know yet that it may offer again; it is told at that time, or when there is news.
     owes_at: Option<Instant>,
+    /// The source has answered in this session.
+    met: bool,
     swept: Instant,
 }
 
@@ -185,6 +188,7 @@ impl Work<'_> {
             }
             match event {
                 Some(Event::Ended(failure)) => return Err(failure),
+                Some(Event::Met) => self.met = true,
                 Some(Event::News) => {
                     self.shared.told.store(false, Ordering::Relaxed);
                     if self.owes_at.is_some() {
@@ -192,7 +196,8 @@ impl Work<'_> {
                     }
                 }
                 Some(Event::Offer(offer, pack)) => self.take(&offer, pack)?,
-                Some(Event::Look) | None => {}
+                Some(Event::Look) => {}
+                None => self.rest()?,
             }
             if self.owes_at.is_some_and(|at| at <= Instant::now()) {
                 self.say_at()?;
@@ -203,6 +208,29 @@ impl Work<'_> {
                 self.repair()?;
             }
         }
+    }
+
+    /// Nothing is to be done at the moment: time for the directory that nobody has looked at since the start, and for
+    /// the word that what went wrong is over.
+    fn rest(&mut self) -> Result<(), Failure> {
+        if !self.met {
+            return Ok(());
+        }
+        let unknown = self.following.desk.work().is_none();
+        if unknown {
+            self.repair()?;
+        }
+        if self.following.desk.look().trouble.is_some() && self.is_newest()? {
+            self.following.desk.cured();
+        }
+        Ok(())
+    }
+
+    /// Whether what is published is the newest that is known.
+    fn is_newest(&self) -> Result<bool, Failure> {
+        let reader = self.following.site.index.reader().map_err(index_failure)?;
+        let newest = reader.newest_head(self.module, HeadState::Accepted).map_err(index_failure)?;
+        Ok(self.published.as_ref().map(|stored| stored.id) == newest.map(|stored| stored.id))
     }
 
     /// Tells the source what is published here, so that it offers what is newer.

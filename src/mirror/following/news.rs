@@ -22,6 +22,8 @@ use crate::tree::signed::{Envelope, Head};
 
 /// What the thread that works hears of.
 pub(in crate::mirror) enum Event {
+    /// The source has answered, and does not follow this mirra.
+    Met,
     /// Something newer is known; said once until it was heard.
     News,
     /// The source holds a head, and this came with it.
@@ -79,6 +81,7 @@ impl Reader {
             match (message.tag, push.take()) {
                 (tag::ROUTE, None) => {
                     self.route(&decode("route", &message.body).map_err(|e| wrong(&e))?)?;
+                    let _ = give.send(Event::Met);
                 }
                 (tag::STATE, None) => {
                     if self.believe(&decode("state", &message.body).map_err(|e| wrong(&e))?)?
