@@ -137,7 +137,6 @@ impl Following {
             stream: &stream,
             shared: &shared,
             owes_at: None,
-            met: false,
             swept: Instant::now(),
         };
         let ended = work.run(events);
@@ -167,8 +166,6 @@ struct Work<'a> {
     shared: &'a Shared,
     /// The source does not know yet that it may offer again; it is told at that time, or when there is news.
     owes_at: Option<Instant>,
-    /// The source has answered in this session.
-    met: bool,
     swept: Instant,
 }
 
@@ -188,7 +185,6 @@ impl Work<'_> {
             }
             match event {
                 Some(Event::Ended(failure)) => return Err(failure),
-                Some(Event::Met) => self.met = true,
                 Some(Event::News) => {
                     self.shared.told.store(false, Ordering::Relaxed);
                     if self.owes_at.is_some() {
@@ -213,7 +209,7 @@ impl Work<'_> {
     /// Nothing is to be done at the moment: time for the directory that nobody has looked at since the start, and for
     /// the word that what went wrong is over.
     fn rest(&mut self) -> Result<(), Failure> {
-        if !self.met {
+        if !self.shared.met.load(Ordering::Relaxed) {
             return Ok(());
         }
         let unknown = self.following.desk.work().is_none();

@@ -22,8 +22,6 @@ use crate::tree::signed::{Envelope, Head};
 
 /// What the thread that works hears of.
 pub(in crate::mirror) enum Event {
-    /// The source has answered, and does not follow this mirra.
-    Met,
     /// Something newer is known; said once until it was heard.
     News,
     /// The source holds a head, and this came with it.
@@ -41,6 +39,8 @@ pub(super) struct Shared {
     pub(super) told: AtomicBool,
     /// The source may make an offer.
     pub(super) may_offer: AtomicBool,
+    /// The source has answered, and does not follow this mirra.
+    pub(super) met: AtomicBool,
 }
 
 /// Reads one stream to its end.
@@ -81,7 +81,7 @@ impl Reader {
             match (message.tag, push.take()) {
                 (tag::ROUTE, None) => {
                     self.route(&decode("route", &message.body).map_err(|e| wrong(&e))?)?;
-                    let _ = give.send(Event::Met);
+                    self.shared.met.store(true, Ordering::Relaxed);
                 }
                 (tag::STATE, None) => {
                     if self.believe(&decode("state", &message.body).map_err(|e| wrong(&e))?)?

@@ -2,6 +2,8 @@
 
 mod changes;
 mod commands;
+mod guards;
+mod line;
 mod restart;
 mod shapes;
 
