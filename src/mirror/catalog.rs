@@ -39,12 +39,14 @@ impl Catalog {
 
     /// Serves `module`, in the place of one of its name.
     pub fn put(&self, module: Arc<Served>) {
-        self.modules.write().unwrap_or_else(PoisonError::into_inner).insert(module.name.clone(), module);
+        let before = self.modules.write().unwrap_or_else(PoisonError::into_inner).insert(module.name.clone(), module);
+        before.iter().for_each(|before| before.wake());
     }
 
     /// Serves the module called `name` no more. Who follows it is told so.
     pub fn remove(&self, name: &str) {
-        self.modules.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let gone = self.modules.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        gone.iter().for_each(|gone| gone.wake());
     }
 
     /// The module called `name`.

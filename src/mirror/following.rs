@@ -196,7 +196,8 @@ impl Work<'_> {
                     }
                 }
                 Some(Event::Offer(offer, pack)) => self.take(&offer, pack)?,
-                Some(Event::Look) | None => {}
+                Some(Event::Look) => {}
+                None => self.rest()?,
             }
             if self.owes_at.is_some_and(|at| at <= Instant::now()) {
                 self.say_at()?;
@@ -216,6 +217,29 @@ impl Work<'_> {
         self.counted = come;
     }
 
+    /// Nothing is to be done at the moment: time for the directory that nobody has looked at since the start, and for
+    /// the word that what went wrong is over.
+    fn rest(&mut self) -> Result<(), Failure> {
+        if !self.shared.met.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let unknown = self.following.desk.work().is_none();
+        if unknown {
+            self.repair()?;
+        }
+        if self.following.desk.look().trouble.is_some() && self.is_newest()? {
+            self.following.desk.cured();
+        }
+        Ok(())
+    }
+
+    /// Whether what is published is the newest that is known.
+    fn is_newest(&self) -> Result<bool, Failure> {
+        let reader = self.following.site.index.reader().map_err(index_failure)?;
+        let newest = reader.newest_head(self.module, HeadState::Accepted).map_err(index_failure)?;
+        Ok(self.published.as_ref().map(|stored| stored.id) == newest.map(|stored| stored.id))
+    }
+
     /// Tells the source what is published here, so that it offers what is newer.
     fn say_at(&mut self) -> Result<(), Failure> {
         self.owes_at = None;
@@ -232,8 +256,8 @@ impl Work<'_> {
             published.is_none_or(|published| published < (head.epoch, head.sequence))
         };
         let Some(belief) = belief.filter(|belief| newer(&belief.head)) else {
-            // It is behind what is here, or its word for the head has not come: news will follow.
-            self.owes_at = Some(Instant::now() + NEWER_IN);
+            // It is behind what is here, or its word for the head has not come: only news can change that.
+            self.owes_at = Some(Instant::now() + AGAIN_MOST);
             return Ok(());
         };
         let desk = &self.following.desk;

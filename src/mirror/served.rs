@@ -246,6 +246,11 @@ impl Served {
         News { roots, announced, held, route: state.route.clone() }
     }
 
+    /// Lets everybody who waits for news look up.
+    pub fn wake(&self) {
+        self.news.send_replace(());
+    }
+
     /// Wakes when [`news`](Self::news) may have changed.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<()> {

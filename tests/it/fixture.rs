@@ -265,14 +265,19 @@ pub(crate) type Tree = BTreeMap<Vec<u8>, Node>;
 
 /// Everything in `top` and below, the top itself under the empty path; `.mirra` of the top apart.
 pub(crate) fn walk(top: &Path) -> Tree {
+    try_walk(top).unwrap_or_else(|e| panic!("{}: {e}", top.display()))
+}
+
+/// As [`walk`], for a tree that may change meanwhile: what is gone when it is looked at is an error.
+pub(crate) fn try_walk(top: &Path) -> std::io::Result<Tree> {
     let mut tree = Tree::new();
     let mut todo = vec![(top.to_owned(), Vec::new())];
     while let Some((path, shown)) = todo.pop() {
-        let meta = fs::symlink_metadata(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let meta = fs::symlink_metadata(&path)?;
         let kind = meta.file_type();
         let what = if kind.is_dir() {
-            for entry in fs::read_dir(&path).unwrap() {
-                let name = entry.unwrap().file_name();
+            for entry in fs::read_dir(&path)? {
+                let name = entry?.file_name();
                 if !(shown.is_empty() && name == ".mirra") {
                     let slash = if shown.is_empty() { &b""[..] } else { b"/" };
                     todo.push((path.join(&name), [&shown, slash, name.as_bytes()].concat()));
@@ -280,9 +285,9 @@ pub(crate) fn walk(top: &Path) -> Tree {
             }
             What::Dir
         } else if kind.is_symlink() {
-            What::Link(fs::read_link(&path).unwrap().into())
+            What::Link(fs::read_link(&path)?.into())
         } else if kind.is_file() {
-            let bytes = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let bytes = fs::read(&path)?;
             What::File(bytes.len() as u64, blake3::hash(&bytes))
         } else {
             What::Other
@@ -290,7 +295,7 @@ pub(crate) fn walk(top: &Path) -> Tree {
         let mode = if kind.is_symlink() { 0 } else { meta.mode() & 0o7777 };
         tree.insert(shown, Node { mode, mtime: (meta.mtime(), meta.mtime_nsec()), what });
     }
-    tree
+    Ok(tree)
 }
 
 /// The two trees are one; the first differences are named.

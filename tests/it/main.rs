@@ -11,6 +11,7 @@ mod fixture;
 mod home;
 mod interrupted;
 mod liar;
+mod live;
 mod ls;
 mod manage;
 mod readme;

@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub(super) told: AtomicBool,
     /// The source may make an offer.
     pub(super) may_offer: AtomicBool,
+    /// The source has answered, and does not follow this mirra.
+    pub(super) met: AtomicBool,
 }
 
 /// Reads one stream to its end.
@@ -79,6 +81,7 @@ impl Reader {
             match (message.tag, push.take()) {
                 (tag::ROUTE, None) => {
                     self.route(&decode("route", &message.body).map_err(|e| wrong(&e))?)?;
+                    self.shared.met.store(true, Ordering::Relaxed);
                 }
                 (tag::STATE, None) => {
                     if self.believe(&decode("state", &message.body).map_err(|e| wrong(&e))?)?
