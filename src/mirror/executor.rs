@@ -34,8 +34,8 @@ use crate::tree::hash::Authority;
 const NET_THREADS: usize = 2;
 /// How long modules and running requests may take to end when the process does.
 const END: Duration = Duration::from_millis(300);
-/// How often a daemon looks whether its config was edited.
-const CONFIG_LOOK: Duration = Duration::from_secs(1);
+/// How often a daemon looks whether its config was edited, and whether a beat is due.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A home whose lock this process holds.
 pub struct Executor {
@@ -53,8 +53,8 @@ struct Inner {
 struct Daemon {
     crew: Crew,
     stop: Stop,
-    /// Looks after the config.
-    config: Mutex<Option<JoinHandle<()>>>,
+    /// Looks after the config and the beats.
+    caretaker: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Executor {
@@ -74,7 +74,7 @@ impl Executor {
     /// As [`open`](Self::open).
     pub fn serve(home: Arc<Home>, listener: TcpListener) -> Result<Self, Failure> {
         let (runtime, site) = open(home)?;
-        let daemon = Daemon { crew: Crew::new(site.clone()), stop: Stop::new(), config: Mutex::default() };
+        let daemon = Daemon { crew: Crew::new(site.clone()), stop: Stop::new(), caretaker: Mutex::default() };
         let inner = Arc::new(Inner { site, crew: Some(daemon) });
         let executor = Self { inner: inner.clone(), runtime: Some(runtime) };
         let config = inner.site.config_file().config().clone();
@@ -82,7 +82,7 @@ impl Executor {
             tracing::error!(what, why, fix, "a module is not taken up");
         }
         inner.listen(listener)?;
-        inner.watch_config()?;
+        inner.take_care()?;
         Ok(executor)
     }
 }
@@ -118,13 +118,17 @@ impl Inner {
         Ok(())
     }
 
-    /// Takes up what the operator writes into the config while the daemon runs.
-    fn watch_config(self: &Arc<Self>) -> Result<(), Failure> {
+    /// Takes up what the operator writes into the config while the daemon runs, and keeps saying that the newest heads
+    /// are the newest.
+    fn take_care(self: &Arc<Self>) -> Result<(), Failure> {
         let Some(daemon) = &self.crew else { return Ok(()) };
         let (inner, stop) = (self.clone(), daemon.stop.clone());
         let look = move || {
             let mut seen = inner.site.config_state();
-            while !stop.wait(CONFIG_LOOK) {
+            while !stop.wait(LOOK) {
+                for served in inner.site.catalog.all() {
+                    served.beat();
+                }
                 let now = inner.site.config_state();
                 if now == seen {
                     continue;
@@ -135,9 +139,9 @@ impl Inner {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("config".into()).spawn(look);
+        let thread = std::thread::Builder::new().name("caretaker".into()).spawn(look);
         let thread = thread.map_err(|e| Failure::local("cannot start a thread", &e))?;
-        *daemon.config.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        *daemon.caretaker.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(())
     }
 
@@ -272,9 +276,9 @@ impl Drop for Executor {
         if let Some(daemon) = &self.inner.crew {
             daemon.stop.request();
             daemon.crew.end(END);
-            let config = daemon.config.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if config.is_some_and(|config| config.join().is_err()) {
-                tracing::error!("the thread that looks after the config has panicked");
+            let caretaker = daemon.caretaker.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if caretaker.is_some_and(|caretaker| caretaker.join().is_err()) {
+                tracing::error!("the thread that looks after config and beats has panicked");
             }
         }
         if let Some(runtime) = self.runtime.take() {

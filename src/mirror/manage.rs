@@ -50,6 +50,7 @@ pub fn leave(home: &Home, file: &mut ConfigFile, role: Role, leave: &Leave) -> R
 /// [`Failure`]: the module has left even so, and its directory may be there in part.
 pub fn clear(home: &Home, index: &Index, module: &Module, delete_data: bool) -> Result<Removed, Failure> {
     forget(index, &module.name).map_err(index_failure)?;
+    drop_packs(home, &module.name);
     let path = place(home, module);
     if delete_data {
         remove_data(&path)?;
@@ -96,6 +97,20 @@ fn forget(index: &Index, name: &str) -> Result<(), IndexError> {
     let mut batch = index.batch()?;
     batch.forget_module(number)?;
     batch.commit()
+}
+
+/// Packs are of no use to anybody then; what stays of them is only room.
+fn drop_packs(home: &Home, module: &str) {
+    let dropped = home.inner().sub("packs").map_err(std::io::Error::other).and_then(|packs| {
+        let name = Name::new(module.as_bytes()).map_err(std::io::Error::other)?;
+        match packs.dir().look(&name)? {
+            Some(_) => remove_tree(packs.dir(), &name),
+            None => Ok(()),
+        }
+    });
+    if let Err(error) = dropped {
+        tracing::warn!(module, %error, "packs are not removed");
+    }
 }
 
 /// The directory that holds `path`, and its name there; `None` when it is gone already. What is no plain directory is

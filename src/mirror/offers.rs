@@ -19,7 +19,10 @@ const REMEMBERED: usize = 8;
 pub struct Offers {
     /// `None` when the disk refuses: packs are only a faster way.
     store: Option<PackStore>,
-    /// Answers that are not in the store, newest last. Held while one is computed: who asks the same meanwhile gets it.
+    /// Held while the pack to the newest head is made. Apart from the others: whoever asks for much from long ago must not
+    /// keep back what is new. Holds the last difference that was too large.
+    next: Mutex<Option<(HeadId, HeadId)>>,
+    /// Answers over several heads, newest last. Held while one is computed: who asks the same meanwhile gets it.
     computed: Mutex<VecDeque<Computed>>,
 }
 
@@ -33,7 +36,7 @@ impl Offers {
         let store = PackStore::open(home, module)
             .inspect_err(|error| tracing::warn!(module, error = %chain(error), "packs are not kept"))
             .ok();
-        Self { store, computed: Mutex::default() }
+        Self { store, next: Mutex::default(), computed: Mutex::default() }
     }
 
     /// What leads from `base` to `head`, from the store or computed now; `None` when it is too large to be pushed. What
@@ -47,26 +50,34 @@ impl Offers {
         sequence: Option<u64>,
     ) -> Option<Arc<Pack>> {
         let wanted = (base.0, head.0);
-        let mut computed = self.computed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pack) = self.store.as_ref().and_then(|store| store.get(&base.0, &head.0)) {
+        let stored = || self.store.as_ref().and_then(|store| store.get(&base.0, &head.0));
+        if let Some(pack) = stored() {
             return Some(pack);
         }
+        if let Some(sequence) = sequence {
+            let mut too_large = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            if *too_large == Some(wanted) {
+                return None;
+            }
+            if let Some(pack) = stored() {
+                return Some(pack);
+            }
+            // A failure was logged where it happened.
+            let Some(pack) = Pack::build(source, module, base, head).ok()?.map(Arc::new) else {
+                *too_large = Some(wanted);
+                return None;
+            };
+            self.keep(pack.clone(), sequence);
+            return Some(pack);
+        }
+        let mut computed = self.computed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, pack)) = computed.iter().find(|(known, _)| *known == wanted) {
             return pack.clone();
         }
-        let pack = match Pack::build(source, module, base, head) {
-            Ok(pack) => pack.map(Arc::new),
-            // It was logged where it failed.
-            Err(_) => return None,
-        };
-        match (&pack, sequence) {
-            (Some(pack), Some(sequence)) => self.keep(pack.clone(), sequence),
-            _ => {
-                computed.push_back((wanted, pack.clone()));
-                while computed.len() > REMEMBERED {
-                    computed.pop_front();
-                }
-            }
+        let pack = Pack::build(source, module, base, head).ok()?.map(Arc::new);
+        computed.push_back((wanted, pack.clone()));
+        while computed.len() > REMEMBERED {
+            computed.pop_front();
         }
         pack
     }

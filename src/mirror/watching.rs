@@ -28,7 +28,7 @@ const HINTS: usize = 16 * 1024;
 const SWEEP: Duration = Duration::from_secs(3_600);
 /// How often, while not everything can be watched.
 const SWEEP_DEGRADED: Duration = Duration::from_secs(60);
-/// How often the thread looks up although nothing is due: for beats, and for the health of the watch.
+/// How often the thread looks up although nothing is due, for the health of the watch.
 const LOOK_UP: Duration = Duration::from_secs(5);
 /// Pauses before a publication that failed is tried again.
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
@@ -104,9 +104,6 @@ impl Watching {
                         locked(&gathering).put_back(ready, after);
                     }
                 }
-            }
-            if let Some(served) = self.site.catalog.get(&self.name) {
-                served.beat();
             }
         }
         self.desk.set_gathering(None);
