@@ -315,6 +315,15 @@ impl Dir {
         Ok(fs::syncfs(&self.0)?)
     }
 
+    /// How many more files the filesystem has room for; `None` where it sets no bound.
+    ///
+    /// # Errors
+    /// As `fstatvfs(3)`.
+    pub fn free_files(&self) -> io::Result<Option<u64>> {
+        let stat = fs::fstatvfs(&self.0)?;
+        Ok((stat.f_files > 0).then_some(stat.f_favail))
+    }
+
     /// Bytes that may still be written to the filesystem.
     ///
     /// # Errors

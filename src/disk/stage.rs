@@ -37,6 +37,12 @@ pub enum StageError {
         /// Bytes that may still be written; behind a quota it can be more than is allowed.
         free: u64,
     },
+    /// The filesystem or a quota allows no more files, whatever room there is for bytes.
+    #[error("the filesystem allows no more files: it has no free inodes, although {free} bytes are free")]
+    NoFiles {
+        /// Bytes that may still be written.
+        free: u64,
+    },
     /// A call failed.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -78,6 +84,15 @@ pub enum Left {
     Given,
     /// Begun.
     Partial,
+}
+
+/// What a filesystem that is full lacks.
+fn full(dir: &Dir, needed: u64) -> StageError {
+    let free = dir.free_bytes().unwrap_or(0);
+    match dir.free_files() {
+        Ok(Some(0)) if free > needed => StageError::NoFiles { free },
+        _ => StageError::Full { needed, free },
+    }
 }
 
 impl Stage {
@@ -302,7 +317,7 @@ impl Stage {
     /// What a failed call on a name of the stage means.
     pub(super) fn failed(&self, operation: &'static str, name: &Name, needed: u64, source: io::Error) -> StageError {
         if is_full(&source) {
-            return StageError::Full { needed, free: self.dir.free_bytes().unwrap_or(0) };
+            return full(&self.dir, needed);
         }
         let path = format!("{name} in the stage of {}", self.shown);
         StageError::Fault(Fault { operation, path, source })
@@ -373,7 +388,7 @@ impl Staged {
 
     fn failed(&self, operation: &'static str, source: io::Error) -> StageError {
         if is_full(&source) {
-            return StageError::Full { needed: self.size, free: self.dir.free_bytes().unwrap_or(0) };
+            return full(&self.dir, self.size);
         }
         let path = format!("{} in the stage of {}", part_name(&self.id), self.shown);
         StageError::Fault(Fault { operation, path, source })

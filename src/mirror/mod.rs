@@ -1,9 +1,17 @@
 //! The operations, and what they need to be told: keys, config, a command; and what they tell: progress, a report, a
 //! failure.
 //!
-//! Read in this order: [`command`] (what can be asked for), [`report`] and [`status`] (what comes of it), [`failure`] (or does not),
-//! [`monitor`] (meanwhile), [`config`] and [`config_file`] (what is set), [`keys`] (who this mirra is), [`init`] (the
-//! first run), [`register`] and [`manage`] (a module enters the config, rests, and leaves it), [`executor`] (a command is carried out).
+//! What is asked and answered: [`command`] (what can be asked for), [`report`] and [`status`] (what comes of it),
+//! [`failure`] (or does not), [`monitor`] (meanwhile). What is set: [`config`] and [`config_file`], [`keys`] (who this
+//! mirra is), [`init`] (the first run), [`register`] and [`manage`] (a module enters the config, rests, and leaves it).
+//!
+//! What is done: [`executor`] carries out a command. A daemon's `crew` has a thread for each module beside it: `watching`
+//! publishes what changes (hints of the disk go through [`gathering`], `root` looks and signs), `following` takes what
+//! is new above (its news are believed by `trust` and passed on; `node` brings them to the disk by `take_tree`,
+//! `take_content` and `apply`). All share a `site`; each module has a `desk`, where its one operation at a time works.
+//!
+//! What others get: [`serve`] answers requests and `serve_follow` those who stay, from the [`catalog`] of modules as they
+//! are [`served`], with what is pushed ([`offers`], [`packs`]).
 
 pub mod catalog;
 pub mod clock;

@@ -124,7 +124,7 @@ impl Shelf for StageShelf<'_> {
 
 fn io_error(error: StageError) -> io::Error {
     match error {
-        StageError::Full { .. } => io::Error::new(io::ErrorKind::StorageFull, error),
+        StageError::Full { .. } | StageError::NoFiles { .. } => io::Error::new(io::ErrorKind::StorageFull, error),
         StageError::Fault(fault) => fault.source,
         StageError::Module(_) => io::Error::new(io::ErrorKind::InvalidInput, error),
     }

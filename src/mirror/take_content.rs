@@ -423,6 +423,12 @@ pub(super) fn stage_failure(error: &crate::disk::stage::StageError) -> Failure {
             error.to_string(),
             "make room and run the same command again: it goes on where it stopped",
         ),
+        StageError::NoFiles { .. } => Failure::new(
+            Exit::NoSpace,
+            "the disk has no room",
+            error.to_string(),
+            "remove files there, or choose a filesystem that was made for more of them; then run the same command again",
+        ),
         StageError::Fault(fault) => Failure::local(format!("cannot {} {}", fault.operation, fault.path), &fault.source),
         StageError::Module(_) => {
             Failure::new(Exit::Usage, "cannot stage the module", error.to_string(), "give it another name")

@@ -310,3 +310,23 @@ fn edit(path: &TreePath, record: WireChange) -> Result<Edit, Malformed> {
         _ => Edit::Put(entry),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_counted_by_what_their_array_says() {
+        let record = wire(b"", b"name", operation::REMOVE, None);
+        for count in [1usize, 15, 16, 70_000] {
+            let body = pack(&encode(&vec![record.clone(); count]));
+            assert_eq!(records_in(&body).unwrap(), count as u64);
+        }
+        // None, no array, an array whose head is cut, and one record that is larger than any can be.
+        let large = [vec![0x91], vec![0; 1 << 20]].concat();
+        for wrong in [encode(&Vec::<WireChange>::new()), vec![0xc0], vec![0xdc, 1], Vec::new(), large] {
+            assert!(records_in(&pack(&wrong)).is_err());
+        }
+        assert!(records_in(b"none of ours").is_err());
+    }
+}

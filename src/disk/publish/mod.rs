@@ -160,7 +160,7 @@ impl PublishError {
     #[must_use]
     pub fn is_full(&self) -> bool {
         match self {
-            Self::Stage(StageError::Full { .. }) => true,
+            Self::Stage(StageError::Full { .. } | StageError::NoFiles { .. }) => true,
             Self::Stage(StageError::Fault(fault)) | Self::Fault(fault) => fault.is_full(),
             _ => false,
         }
