@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
@@ -121,6 +122,8 @@ pub(super) enum Letter {
     Signs(BTreeMap<TreePath, Signs>),
     /// Signs were lost.
     Lost,
+    /// So many directories went at once that everything is to be watched anew.
+    GivenUp,
     /// Mount points at or below the top came or went.
     Mounts,
     /// The watch is to end.
@@ -132,6 +135,8 @@ pub(super) enum Letter {
 pub(super) struct Inbox {
     state: Mutex<Waiting>,
     changed: Condvar,
+    /// Directories that the keeper has watched.
+    watched: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -139,6 +144,7 @@ struct Waiting {
     signs: BTreeMap<TreePath, Signs>,
     bytes: usize,
     lost: bool,
+    given_up: bool,
     mounts: bool,
     stop: bool,
 }
@@ -147,7 +153,7 @@ impl Inbox {
     /// Puts a sign in; never waits for the keeper.
     pub(super) fn put(&self, path: TreePath, sign: Sign) {
         let mut state = self.state();
-        if state.lost {
+        if state.lost || state.given_up {
             return;
         }
         if let Some(signs) = state.signs.get_mut(&path) {
@@ -170,6 +176,24 @@ impl Inbox {
         (state.signs, state.bytes, state.lost) = (BTreeMap::new(), 0, true);
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Notes that everything is to be watched anew; the signs that wait will all be in that.
+    pub(super) fn give_up(&self) {
+        let mut state = self.state();
+        (state.signs, state.bytes, state.given_up) = (BTreeMap::new(), 0, true);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Notes how many directories are watched.
+    pub(super) fn set_watched(&self, directories: usize) {
+        self.watched.store(directories, Ordering::Relaxed);
+    }
+
+    /// How many directories are watched.
+    pub(super) fn watched(&self) -> usize {
+        self.watched.load(Ordering::Relaxed)
     }
 
     /// Notes that mount points changed.
@@ -207,6 +231,9 @@ impl Inbox {
             }
             if std::mem::take(&mut state.lost) {
                 return Letter::Lost;
+            }
+            if std::mem::take(&mut state.given_up) {
+                return Letter::GivenUp;
             }
             if !state.signs.is_empty() {
                 state.bytes = 0;
