@@ -67,6 +67,14 @@ impl Seen {
         }
     }
 
+    /// Writes a file and waits until it is told.
+    #[track_caller]
+    fn late(&mut self, file: &str) {
+        self.told.clear();
+        fs::write(self.at(file), "").unwrap();
+        self.wait(file, |told| covers(told, file));
+    }
+
     /// Waits until all that happened before has been told, and gives it.
     #[track_caller]
     fn all(&mut self) -> Vec<Hint> {
@@ -394,43 +402,23 @@ fn whoever_follows_the_hints_knows_the_tree() {
 }
 
 #[test]
-fn measure_removal() {
-    use std::time::Instant;
-    let mut seen = Seen::new(|top| {
-        for a in 0..200 {
-            for b in 0..100 {
-                fs::create_dir_all(top.join(format!("d{a}/e{b}"))).unwrap();
-            }
-        }
-    });
-    let threads = || fs::read_dir("/proc/self/task").unwrap().count();
-    let rss = || fs::read_to_string("/proc/self/status").unwrap().lines().find(|l| l.starts_with("VmRSS")).unwrap().to_owned();
-    let cpu = || fs::read_to_string("/proc/self/stat").unwrap().split(' ').skip(13).take(2).map(|n| n.parse::<u64>().unwrap()).sum::<u64>();
-    eprintln!("threads {} {} {:?}", threads(), rss(), seen.watch.health());
-    let mode = std::env::var("MODE").unwrap_or_default();
-    let start = Instant::now();
-    let cpu0 = cpu();
-    for a in 0..50 {
-        match mode.as_str() {
-            "rename" => (0..100).for_each(|b| fs::rename(seen.at(&format!("d{a}/e{b}")), seen.at(&format!("d{a}/f{b}"))).unwrap()),
-            "mixed" => {
-                fs::create_dir_all(seen.at(&format!("new{a}"))).unwrap();
-                for b in 0..100 { fs::create_dir(seen.at(&format!("new{a}/e{b}"))).unwrap(); }
-                fs::remove_dir_all(seen.at(&format!("d{a}"))).unwrap();
-            }
-            _ => fs::remove_dir_all(seen.at(&format!("d{a}"))).unwrap(),
-        }
+fn directories_that_go_in_numbers_do_not_hold_the_rest_back() {
+    let names = |half: &'static str| (0..80).flat_map(move |a| (0..40).map(move |b| format!("{half}{a}/e{b}")));
+    let mut seen =
+        Seen::new(|top| names("old").chain(names("kept")).for_each(|d| fs::create_dir_all(top.join(d)).unwrap()));
+    let directories = |halves: u64| Health::Watching { directories: 1 + halves * 80 * 41 };
+    assert_eq!(seen.watch.health(), directories(2));
+    // All of a kind removed, moved, and the one while the other comes.
+    (0..80).for_each(|a| fs::remove_dir_all(seen.at(&format!("old{a}"))).unwrap());
+    seen.late("kept7/e7/f");
+    wait_for("health", || (seen.watch.health() == directories(1)).then_some(()));
+    names("kept").for_each(|d| fs::rename(seen.at(&d), seen.at(&d.replace("/e", "/x"))).unwrap());
+    seen.late("kept7/x7/f");
+    for a in 0..80 {
+        (0..40).for_each(|b| fs::create_dir_all(seen.at(&format!("new{a}/e{b}"))).unwrap());
+        fs::remove_dir_all(seen.at(&format!("kept{a}"))).unwrap();
     }
-    eprintln!("removed after {:?}", start.elapsed());
-    seen.wait("the last removal", |told| told.contains(&Hint::All) || covers(told, "d49"));
-    eprintln!("told after {:?} ({} hints, all: {})", start.elapsed(), seen.told.len(), seen.told.contains(&Hint::All));
-    fs::write(seen.at("d150/e7/late"), "x").unwrap();
-    let write = Instant::now();
-    seen.wait("a write", |told| told.contains(&ready("d150/e7/late")));
-    eprintln!("late write after {:?}, {:?} in all; threads {} {} {:?} cpu {} ticks", write.elapsed(), start.elapsed(), threads(), rss(), seen.watch.health(), cpu() - cpu0);
-    let drop_start = Instant::now();
-    let Seen { watch, place, .. } = seen;
-    drop(watch);
-    eprintln!("dropped in {:?}; cpu {} ticks; threads {}", drop_start.elapsed(), cpu() - cpu0, threads());
-    drop(place);
+    seen.late("new79/e7/f");
+    wait_for("health", || (seen.watch.health() == directories(1)).then_some(()));
+    seen.late("new0/e0/f");
 }

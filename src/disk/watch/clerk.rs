@@ -32,13 +32,7 @@ pub(super) struct Clerk {
 
 impl Clerk {
     /// Puts what happens in the tree at `top` into `inbox`. `alive` is dropped when the thread has ended.
-    pub(super) fn new(
-        top: PathBuf,
-        inbox: Arc<Inbox>,
-        slot: Slot,
-        answers: Sender<Answer>,
-        alive: Sender<()>,
-    ) -> Self {
+    pub(super) fn new(top: PathBuf, inbox: Arc<Inbox>, slot: Slot, answers: Sender<Answer>, alive: Sender<()>) -> Self {
         Self { top, inbox, slot, answers, _alive: alive, toll: Toll::default(), is_over: false }
     }
 
@@ -72,7 +66,14 @@ impl EventHandler for Clerk {
         }
         self.file(&event);
         let halves = event.as_ref().map_or(0, halves);
-        if halves > 0 && self.toll.add(Instant::now(), halves, self.inbox.watched()) {
+        if halves == 0 {
+            return;
+        }
+        let watched = self.inbox.watched();
+        self.inbox.note_work(
+            COMPARISON.saturating_mul(u32::try_from(watched.saturating_mul(halves) / 2).unwrap_or(u32::MAX)),
+        );
+        if self.toll.add(Instant::now(), halves, watched) {
             self.is_over = true;
             self.inbox.give_up();
             // One that has been closed meanwhile does not care.
@@ -105,6 +106,8 @@ fn halves(event: &Event) -> usize {
 const GONE_MAX: usize = 256;
 /// Comparisons of paths that may then be due: about a second's.
 const COMPARISONS_MAX: usize = 4 * 1024 * 1024;
+/// The time of one, rather more than less.
+const COMPARISON: Duration = Duration::from_nanos(300);
 /// Longer than it takes to read a batch.
 const SPAN: Duration = Duration::from_secs(1);
 

@@ -108,7 +108,11 @@ impl Runner {
             }
         }
         let watcher = self.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if self.has_ended() { std::mem::forget(watcher) } else { drop(watcher) }
+        if self.has_ended() {
+            std::mem::forget(watcher)
+        } else {
+            drop(watcher)
+        }
         // Nothing is ever sent: this is the end of the sender.
         let _ = self.ended.recv();
     }

@@ -63,6 +63,8 @@ impl Inotify {
 
     fn ask(&mut self, watch: Option<&Path>) -> Result<(), Refusal> {
         let ask = Ask { forgotten: std::mem::take(&mut self.forgotten), watch: watch.map(Path::to_path_buf) };
+        // It would wait for the answer all the same, and then the clerk could not leave.
+        self.inbox.wait_while_busy();
         let answer = self.errand.as_ref().and_then(|errand| errand.ask(ask));
         if answer.is_none() {
             self.give_up();

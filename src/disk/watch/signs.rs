@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{Event, EventKind};
@@ -147,6 +148,8 @@ struct Waiting {
     given_up: bool,
     mounts: bool,
     stop: bool,
+    /// Until when the thread of `notify` will hardly answer.
+    busy: Option<Instant>,
 }
 
 impl Inbox {
@@ -184,6 +187,24 @@ impl Inbox {
         (state.signs, state.bytes, state.given_up) = (BTreeMap::new(), 0, true);
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Notes that the thread of `notify` has so much more to do before it answers.
+    pub(super) fn note_work(&self, work: Duration) {
+        let (mut state, now) = (self.state(), Instant::now());
+        state.busy = state.busy.unwrap_or(now).max(now).checked_add(work);
+    }
+
+    /// Waits until that is done, or there is no reason to wait.
+    pub(super) fn wait_while_busy(&self) {
+        let mut state = self.state();
+        while !state.stop && !state.lost && !state.given_up {
+            let left = state.busy.map_or(Duration::ZERO, |busy| busy.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Notes how many directories are watched.
