@@ -67,6 +67,14 @@ impl Seen {
         }
     }
 
+    /// Writes a file and waits until it is told.
+    #[track_caller]
+    fn late(&mut self, file: &str) {
+        self.told.clear();
+        fs::write(self.at(file), "").unwrap();
+        self.wait(file, |told| covers(told, file));
+    }
+
     /// Waits until all that happened before has been told, and gives it.
     #[track_caller]
     fn all(&mut self) -> Vec<Hint> {
@@ -391,4 +399,26 @@ fn whoever_follows_the_hints_knows_the_tree() {
             assert_eq!(model, real, "seed {seed}, round {round}: {told:#?}");
         }
     }
+}
+
+#[test]
+fn directories_that_go_in_numbers_do_not_hold_the_rest_back() {
+    let names = |half: &'static str| (0..80).flat_map(move |a| (0..40).map(move |b| format!("{half}{a}/e{b}")));
+    let mut seen =
+        Seen::new(|top| names("old").chain(names("kept")).for_each(|d| fs::create_dir_all(top.join(d)).unwrap()));
+    let directories = |halves: u64| Health::Watching { directories: 1 + halves * 80 * 41 };
+    assert_eq!(seen.watch.health(), directories(2));
+    // All of a kind removed, moved, and the one while the other comes.
+    (0..80).for_each(|a| fs::remove_dir_all(seen.at(&format!("old{a}"))).unwrap());
+    seen.late("kept7/e7/f");
+    wait_for("health", || (seen.watch.health() == directories(1)).then_some(()));
+    names("kept").for_each(|d| fs::rename(seen.at(&d), seen.at(&d.replace("/e", "/x"))).unwrap());
+    seen.late("kept7/x7/f");
+    for a in 0..80 {
+        (0..40).for_each(|b| fs::create_dir_all(seen.at(&format!("new{a}/e{b}"))).unwrap());
+        fs::remove_dir_all(seen.at(&format!("kept{a}"))).unwrap();
+    }
+    seen.late("new79/e7/f");
+    wait_for("health", || (seen.watch.health() == directories(1)).then_some(()));
+    seen.late("new0/e0/f");
 }

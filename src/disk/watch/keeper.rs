@@ -59,6 +59,7 @@ impl<N: Notices, T: FnMut(Hint)> Keeper<N, T> {
                     tracing::warn!(top = %self.top.display(), fix = slower(), "events of changes were lost");
                     self.renew(Troubles::behind());
                 }
+                Letter::GivenUp => self.renew(Troubles::default()),
                 Letter::Mounts if self.identity.is_some() && self.look_top() == self.identity => {
                     self.renew(Troubles::default());
                 }
@@ -154,6 +155,10 @@ impl<N: Notices, T: FnMut(Hint)> Keeper<N, T> {
         match self.notices.watch(&on_disk) {
             Ok(()) => {}
             Err(Refusal::Gone) => return Ok(()),
+            Err(Refusal::GivenUp) => {
+                found.clear();
+                return Ok(());
+            }
             Err(Refusal::Failed(error)) => return Err(error),
             Err(Refusal::Full) => {
                 self.troubles.full = true;
@@ -170,6 +175,7 @@ impl<N: Notices, T: FnMut(Hint)> Keeper<N, T> {
             }
         };
         self.watched.insert(path.clone());
+        self.inbox.set_watched(self.watched.len());
         if self.troubles.remote.is_none() {
             self.troubles.remote = remote_name(filesystem(&dir)?).map(|name| (name, path.clone()));
         }
@@ -184,9 +190,10 @@ impl<N: Notices, T: FnMut(Hint)> Keeper<N, T> {
         self.troubles.forget(path);
         let below = self.watched.range(path..).take_while(|watched| watched.is_within(path));
         for gone in below.cloned().collect::<Vec<_>>() {
-            self.notices.unwatch(&path_on_disk(&self.top, &gone));
+            self.notices.forget(&path_on_disk(&self.top, &gone));
             self.watched.remove(&gone);
         }
+        self.inbox.set_watched(self.watched.len());
     }
 
     fn look(&self, path: &TreePath) -> Option<Look> {

@@ -4,9 +4,11 @@
 //! enough: a directory's [`Hint::Deep`] comes when everything in it is watched, so whoever looks then misses nothing.
 //!
 //! Read in this order: this file (what is told), `signs` (what the system says), `keeper` (how the one becomes the
-//! other), `notices` (who is asked for the system's events), `health` (what can be wrong), `mounts` (the one change of
-//! which no event tells).
+//! other), `notices` (who is asked for the system's events), `errand` (who waits for the answers), `clerk` (who takes the
+//! events), `health` (what can be wrong), `mounts` (the one change of which no event tells).
 
+mod clerk;
+mod errand;
 mod health;
 mod keeper;
 mod mounts;

@@ -1,22 +1,18 @@
-//! The system's side of a watch: one watch for each directory, and a thread of `notify` that puts signs into the inbox.
+//! The system's side of a watch: one watch for each directory, asked for one by one.
 //!
-//! Directories are watched one by one, never by `notify`'s own recursion: that sets the watches of a new directory at a
-//! time that it does not tell, so nobody could know from when on nothing is missed, and it gives up at the first
-//! directory that vanishes meanwhile.
-//!
-//! Two things `notify` does not let be chosen. It asks the system to tell of every opening as well; that ends in
-//! `signs`. And for each directory that is removed it goes through all that are watched: where very many are removed at
-//! once hints come late, or the system's queue overflows and everything is looked at.
+//! Never by `notify`'s own recursion: that sets the watches of a new directory at a time that it does not tell, so nobody
+//! could know from when on nothing is missed, and it gives up at the first directory that vanishes meanwhile.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
 
-use notify::{Config, ErrorKind, Event, EventHandler, INotifyWatcher, RecursiveMode, Watcher};
+use notify::ErrorKind;
 use rustix::io::Errno;
 
-use super::signs::{Inbox, Notice, notice, path_in_tree};
+use super::errand::{Ask, Errand};
+use super::signs::Inbox;
 
 /// Why a directory is not watched.
 #[derive(Debug)]
@@ -25,6 +21,8 @@ pub(super) enum Refusal {
     Gone,
     /// The system gives no more watches to this user.
     Full,
+    /// Everything is to be watched anew, and a letter says so.
+    GivenUp,
     /// The system's answer.
     Failed(io::Error),
 }
@@ -38,27 +36,19 @@ pub(super) trait Notices {
     fn watch(&mut self, path: &Path) -> Result<(), Refusal>;
     /// Watches it no longer.
     fn unwatch(&mut self, path: &Path);
+    /// The directory went, and its watch most often with it: what is left of that ends before the next
+    /// [`watch`](Self::watch).
+    fn forget(&mut self, path: &Path);
 }
 
 /// Watches by inotify.
 pub(super) struct Inotify {
     top: PathBuf,
     inbox: Arc<Inbox>,
-    running: Option<Running>,
-}
-
-struct Running {
-    watcher: INotifyWatcher,
-    /// Closed when the thread has ended.
-    ended: Receiver<()>,
-}
-
-/// What the thread of `notify` calls.
-struct Clerk {
-    top: PathBuf,
-    inbox: Arc<Inbox>,
-    /// Held for its end.
-    _ended: Sender<()>,
+    errand: Option<Errand>,
+    forgotten: Vec<PathBuf>,
+    /// The end of one that was given up: until then it may hold watches that the system counts.
+    given_up: Option<JoinHandle<()>>,
 }
 
 impl Inotify {
@@ -67,85 +57,73 @@ impl Inotify {
     /// # Errors
     /// `EMFILE` when the user may have no more of them.
     pub(super) fn new(top: PathBuf, inbox: Arc<Inbox>) -> io::Result<Self> {
-        let mut new = Self { top, inbox, running: None };
-        new.start()?;
-        Ok(new)
+        let errand = Some(Errand::start(&top, &inbox)?);
+        Ok(Self { top, inbox, errand, forgotten: Vec::new(), given_up: None })
     }
 
-    fn start(&mut self) -> io::Result<()> {
-        let (sender, ended) = channel();
-        let clerk = Clerk { top: self.top.clone(), inbox: Arc::clone(&self.inbox), _ended: sender };
-        let config = Config::default().with_follow_symlinks(false);
-        let watcher = INotifyWatcher::new(clerk, config).map_err(into_io)?;
-        // Without its thread, which the system may refuse, the watcher panics whatever it is asked.
-        if ended.try_recv() == Err(TryRecvError::Disconnected) {
-            std::mem::forget(watcher);
-            return Err(io::ErrorKind::WouldBlock.into());
+    fn ask(&mut self, watch: Option<&Path>) -> Result<(), Refusal> {
+        let ask = Ask { forgotten: std::mem::take(&mut self.forgotten), watch: watch.map(Path::to_path_buf) };
+        // It would wait for the answer all the same, and then the clerk could not leave.
+        self.inbox.wait_while_busy();
+        let answer = self.errand.as_ref().and_then(|errand| errand.ask(ask));
+        if answer.is_none() {
+            self.give_up();
         }
-        self.running = Some(Running { watcher, ended });
-        Ok(())
+        answer.map_or(Err(Refusal::GivenUp), |answer| answer.map_err(refusal))
     }
 
-    /// Ends the thread, and waits until it has given everything back.
+    /// Leaves it to end by itself, but waits for one that was left before: no more than two of them hold watches.
+    fn give_up(&mut self) {
+        if let Some(errand) = self.errand.take() {
+            self.wait_for_given_up();
+            self.given_up = Some(errand.close());
+        }
+    }
+
+    /// Whether there was one.
+    fn wait_for_given_up(&mut self) -> bool {
+        self.given_up.take().map(JoinHandle::join).is_some()
+    }
+
+    /// Ends, and waits until everything is given back, but not for one that has much to do yet.
     fn end(&mut self) {
-        let Some(Running { watcher, ended }) = self.running.take() else { return };
-        if ended.try_recv() == Err(TryRecvError::Disconnected) {
-            return std::mem::forget(watcher);
+        if self.errand.as_ref().is_some_and(Errand::is_given_up) {
+            return self.give_up();
         }
-        drop(watcher);
-        // Nothing is ever sent: this is the end of the sender.
-        let _ = ended.recv();
-    }
-
-    fn watcher(&mut self) -> Option<&mut INotifyWatcher> {
-        let running = self.running.as_mut()?;
-        (running.ended.try_recv() == Err(TryRecvError::Empty)).then_some(&mut running.watcher)
+        let _ = self.errand.take().map(|errand| errand.close().join());
     }
 }
 
 impl Notices for Inotify {
     fn renew(&mut self) -> io::Result<()> {
         self.end();
+        self.forgotten.clear();
         self.inbox.clear();
-        self.start()
+        self.errand = Some(Errand::start(&self.top, &self.inbox)?);
+        Ok(())
     }
 
     fn watch(&mut self, path: &Path) -> Result<(), Refusal> {
-        let Some(watcher) = self.watcher() else { return Err(Refusal::Failed(io::ErrorKind::BrokenPipe.into())) };
-        watcher.watch(path, RecursiveMode::NonRecursive).map_err(refusal)
+        match self.ask(Some(path)) {
+            Err(Refusal::Full) if self.wait_for_given_up() => self.ask(Some(path)),
+            other => other,
+        }
     }
 
     fn unwatch(&mut self, path: &Path) {
-        if let Some(watcher) = self.watcher() {
-            // It fails for what the system has forgotten by itself, as it does for what is removed.
-            let _ = watcher.unwatch(path);
-        }
+        self.forget(path);
+        // It fails for what the system has forgotten by itself.
+        let _ = self.ask(None);
+    }
+
+    fn forget(&mut self, path: &Path) {
+        self.forgotten.push(path.to_path_buf());
     }
 }
 
 impl Drop for Inotify {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-impl EventHandler for Clerk {
-    fn handle_event(&mut self, event: notify::Result<Event>) {
-        match event.as_ref().map(notice) {
-            Ok(Notice::Nothing) => {}
-            Ok(Notice::Sign(sign)) => {
-                let paths = event.iter().flat_map(|event| &event.paths);
-                paths.filter_map(|path| path_in_tree(&self.top, path)).for_each(|path| self.inbox.put(path, sign));
-            }
-            Ok(Notice::Lost) | Err(_) => self.inbox.lose(),
-        }
-    }
-}
-
-impl Drop for Clerk {
-    /// Should the thread end by itself, the keeper learns of it.
-    fn drop(&mut self) {
-        self.inbox.lose();
     }
 }
 
@@ -160,7 +138,8 @@ fn refusal(error: notify::Error) -> Refusal {
     }
 }
 
-fn into_io(error: notify::Error) -> io::Error {
+/// What the system said, or else what `notify` says.
+pub(super) fn into_io(error: notify::Error) -> io::Error {
     match error.kind {
         ErrorKind::Io(error) => error,
         _ => io::Error::other(error),

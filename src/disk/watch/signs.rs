@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{Event, EventKind};
@@ -121,6 +123,8 @@ pub(super) enum Letter {
     Signs(BTreeMap<TreePath, Signs>),
     /// Signs were lost.
     Lost,
+    /// So many directories went at once that everything is to be watched anew.
+    GivenUp,
     /// Mount points at or below the top came or went.
     Mounts,
     /// The watch is to end.
@@ -132,6 +136,8 @@ pub(super) enum Letter {
 pub(super) struct Inbox {
     state: Mutex<Waiting>,
     changed: Condvar,
+    /// Directories that the keeper has watched.
+    watched: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -139,15 +145,18 @@ struct Waiting {
     signs: BTreeMap<TreePath, Signs>,
     bytes: usize,
     lost: bool,
+    given_up: bool,
     mounts: bool,
     stop: bool,
+    /// Until when the thread of `notify` will hardly answer.
+    busy: Option<Instant>,
 }
 
 impl Inbox {
     /// Puts a sign in; never waits for the keeper.
     pub(super) fn put(&self, path: TreePath, sign: Sign) {
         let mut state = self.state();
-        if state.lost {
+        if state.lost || state.given_up {
             return;
         }
         if let Some(signs) = state.signs.get_mut(&path) {
@@ -170,6 +179,42 @@ impl Inbox {
         (state.signs, state.bytes, state.lost) = (BTreeMap::new(), 0, true);
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Notes that everything is to be watched anew; the signs that wait will all be in that.
+    pub(super) fn give_up(&self) {
+        let mut state = self.state();
+        (state.signs, state.bytes, state.given_up) = (BTreeMap::new(), 0, true);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Notes that the thread of `notify` has so much more to do before it answers.
+    pub(super) fn note_work(&self, work: Duration) {
+        let (mut state, now) = (self.state(), Instant::now());
+        state.busy = state.busy.unwrap_or(now).max(now).checked_add(work);
+    }
+
+    /// Waits until that is done, or there is no reason to wait.
+    pub(super) fn wait_while_busy(&self) {
+        let mut state = self.state();
+        while !state.stop && !state.lost && !state.given_up {
+            let left = state.busy.map_or(Duration::ZERO, |busy| busy.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Notes how many directories are watched.
+    pub(super) fn set_watched(&self, directories: usize) {
+        self.watched.store(directories, Ordering::Relaxed);
+    }
+
+    /// How many directories are watched.
+    pub(super) fn watched(&self) -> usize {
+        self.watched.load(Ordering::Relaxed)
     }
 
     /// Notes that mount points changed.
@@ -207,6 +252,9 @@ impl Inbox {
             }
             if std::mem::take(&mut state.lost) {
                 return Letter::Lost;
+            }
+            if std::mem::take(&mut state.given_up) {
+                return Letter::GivenUp;
             }
             if !state.signs.is_empty() {
                 state.bytes = 0;

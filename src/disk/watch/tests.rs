@@ -47,6 +47,10 @@ impl Notices for Scarce {
     fn unwatch(&mut self, path: &Path) {
         self.given.remove(path);
     }
+
+    fn forget(&mut self, path: &Path) {
+        self.unwatch(path);
+    }
 }
 
 struct Bench {
