@@ -135,7 +135,9 @@ fn a_file_that_is_being_written_is_not_seen() {
         let other = tree.join("other");
         fs::write(&other, format!("{written}")).unwrap();
         written += 1;
-        soon("another file", || fs::read(near.target(MODULE).join("other")).ok().filter(|got| *got == fs::read(&other).unwrap()));
+        soon("another file", || {
+            fs::read(near.target(MODULE).join("other")).ok().filter(|got| *got == fs::read(&other).unwrap())
+        });
         assert!(!near.target(MODULE).join("new").exists(), "half of a file is seen");
         assert_eq!(fs::read(near.target(MODULE).join("old")).unwrap(), b"the version before");
         std::thread::sleep(Duration::from_millis(300));
