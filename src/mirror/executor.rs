@@ -187,7 +187,7 @@ impl Inner {
         };
         let timeout = Duration::from_millis(sync.timeout_ms);
         monitor.phase(Phase::Connecting);
-        let used = self.site.peers.channel(&followed.from.host, timeout)?;
+        let used = self.site.peers.channel(&followed.from.host, timeout, monitor)?;
         let line = Line::on(used.channel.clone(), &self.site.runtime, &followed.from.host, &module.name, timeout);
         let report = if sync.once {
             let desk = self.site.desk(&module.name);

@@ -97,7 +97,9 @@ impl Following {
         let node = self.node();
         node.claim()?;
         let served = self.site.serve(node.name(), &Kind::Followed(self.followed.clone()))?;
-        let used = self.site.peers.channel(&self.followed.from.host, TIMEOUT)?;
+        let monitor = self.desk.monitor(&self.stop);
+        let used = self.site.peers.channel(&self.followed.from.host, TIMEOUT, &monitor)?;
+        drop(monitor);
         let (host, runtime) = (&self.followed.from.host, &self.site.runtime);
         let line = Line::on(used.channel.clone(), runtime, host, node.name(), TIMEOUT);
         let module = self.site.index.module_number(node.name()).map_err(index_failure)?;

@@ -3,6 +3,8 @@
 
 mod content;
 mod entries;
+mod followers;
+mod news;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -240,6 +242,9 @@ fn always(wanted: u8, instead: impl Fn(Message) -> Vec<Message> + Send + Sync + 
     Arc::new(move |_, message| Say::These(if message.tag == wanted { instead(message) } else { vec![message] }))
 }
 
+/// What is told to one who follows.
+type News = Arc<dyn Fn(&Shop, &Stream, &Message) + Send + Sync>;
+
 /// Messages of one endless answer: more than any bound of the receiver lets through in the time a test has.
 const ENDLESS: u64 = 2_000_000;
 
@@ -264,6 +269,10 @@ impl Drop for Sender {
 
 impl Sender {
     fn start(shop: Shop, lie: Lie) -> Self {
+        Self::with_news(shop, lie, Arc::new(|_, _, _| {}))
+    }
+
+    fn with_news(shop: Shop, lie: Lie, news: News) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(Listener::bind("127.0.0.1:0".parse().unwrap())).unwrap();
         let address = listener.address().unwrap();
@@ -278,11 +287,11 @@ impl Sender {
         let told = over.clone();
         runtime.spawn(async move {
             let serve = move |channel: mirra::net::Channel, _| {
-                let (shop, lie, over) = (shop.clone(), lie.clone(), told.clone());
+                let (shop, lie, news, over) = (shop.clone(), lie.clone(), news.clone(), told.clone());
                 async move {
                     while let Some(stream) = channel.accept_stream().await {
-                        let (shop, lie, over) = (shop.clone(), lie.clone(), over.clone());
-                        tokio::task::spawn_blocking(move || answer(&shop, &lie, &stream, &over));
+                        let (shop, lie, news, over) = (shop.clone(), lie.clone(), news.clone(), over.clone());
+                        tokio::task::spawn_blocking(move || answer(&shop, &lie, &news, &stream, &over));
                     }
                 }
             };
@@ -293,10 +302,14 @@ impl Sender {
 }
 
 /// Answers one request; ends when the other side hangs up.
-fn answer(shop: &Shop, lie: &Lie, stream: &Stream, over: &Over) -> Option<()> {
+fn answer(shop: &Shop, lie: &Lie, news: &News, stream: &Stream, over: &Over) -> Option<()> {
     let hear = || stream.blocking_recv().ok().map(|m| m.map(|m| Message { tag: m.tag, body: m.body }));
     let say = |message: Message| stream.blocking_send(message.tag, message.body).ok();
     let request = hear()??;
+    if request.tag == tag::FOLLOW {
+        news(shop, stream, &request);
+        return stream.finish().ok();
+    }
     let mut answer = Answer::start(shop, &request);
     loop {
         match answer.next_output() {

@@ -29,7 +29,7 @@ const PORT: u16 = 6_107;
 
 /// Looks until `done` gives something.
 #[track_caller]
-fn soon<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn soon<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = done() {
@@ -50,25 +50,25 @@ fn own_address() -> String {
 }
 
 /// A place for daemons.
-struct Place(TempDir);
+pub(crate) struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempdir().unwrap())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// An empty directory.
-    fn dir(&self, name: &str) -> PathBuf {
+    pub(crate) fn dir(&self, name: &str) -> PathBuf {
         fs::create_dir(self.path(name)).unwrap();
         self.path(name)
     }
 
     /// A daemon with no modules.
-    fn daemon(&self, name: &str) -> Mirra {
+    pub(crate) fn daemon(&self, name: &str) -> Mirra {
         let home = self.path(name);
         mirra(&home, &["init", "--name", name, "--no-web"]).expect(0);
         let mut new = Mirra { home, address: own_address(), child: None };
@@ -77,7 +77,7 @@ impl Place {
     }
 
     /// A daemon that follows the module `m` of `upstream`, and has a first snapshot of it.
-    fn node(&self, name: &str, upstream: &str) -> Mirra {
+    pub(crate) fn node(&self, name: &str, upstream: &str) -> Mirra {
         let node = self.daemon(name);
         node.follow(upstream, MODULE);
         soon("a first snapshot", || node.sequence(MODULE));
@@ -85,7 +85,7 @@ impl Place {
     }
 
     /// A root that shares the directory `tree` as `m`, filled by `fill`.
-    fn root(&self, gate: &str, fill: impl FnOnce(&Path)) -> (Mirra, PathBuf) {
+    pub(crate) fn root(&self, gate: &str, fill: impl FnOnce(&Path)) -> (Mirra, PathBuf) {
         let tree = self.dir("tree");
         fill(&tree);
         let root = self.daemon("root");
@@ -95,9 +95,9 @@ impl Place {
 }
 
 /// A home and its daemon.
-struct Mirra {
+pub(crate) struct Mirra {
     home: PathBuf,
-    address: String,
+    pub(crate) address: String,
     child: Option<Child>,
 }
 
@@ -120,12 +120,12 @@ impl Mirra {
     }
 
     /// What it has said.
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap()
     }
 
     /// Carries out a command in its home.
-    fn does(&self, args: &[&str]) -> Ended {
+    pub(crate) fn does(&self, args: &[&str]) -> Ended {
         mirra(&self.home, args)
     }
 
@@ -140,12 +140,12 @@ impl Mirra {
     }
 
     /// Where a followed module goes.
-    fn target(&self, name: &str) -> PathBuf {
+    pub(crate) fn target(&self, name: &str) -> PathBuf {
         self.home.join(name)
     }
 
     /// The status of a module; `Null` if there is none of that name.
-    fn status(&self, name: &str) -> Value {
+    pub(crate) fn status(&self, name: &str) -> Value {
         let ended = self.does(&["status", "--json"]);
         assert!(ended.code == Some(0) || ended.code == Some(12), "{ended:?}");
         ended.check_calm();
@@ -154,13 +154,13 @@ impl Mirra {
         modules.iter().find(|module| module["module"] == name).cloned().unwrap_or(Value::Null)
     }
 
-    fn sequence(&self, name: &str) -> Option<u64> {
+    pub(crate) fn sequence(&self, name: &str) -> Option<u64> {
         self.status(name)["sequence"].as_u64()
     }
 
     /// The target becomes what the root's tree is, and status says so.
     #[track_caller]
-    fn converges(&self, tree: &Path, name: &str, what: &str) {
+    pub(crate) fn converges(&self, tree: &Path, name: &str, what: &str) {
         let target = self.target(name);
         let until = Instant::now() + PATIENCE;
         let equal = || try_walk(tree).ok().is_some_and(|wanted| try_walk(&target).is_ok_and(|got| got == wanted));
@@ -174,8 +174,15 @@ impl Mirra {
         self.does(&["status"]).expect(0);
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(self.child.as_ref().unwrap())
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn memory(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// Ends it in order, and gives its exit code.

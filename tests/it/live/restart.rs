@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, kill_process};
+
 use super::{Mirra, Place, soon};
 use crate::fixture::{Dice, Gardener, MODULE, each_whole, walk};
 
@@ -98,4 +100,33 @@ fn a_daemon_ends_in_order_whatever_it_does() {
     near.converges(&tree, MODULE, "in the end");
     ends_at_once(&mut near);
     ends_at_once(&mut root);
+}
+
+#[test]
+fn a_host_that_says_nothing_keeps_nobody_waiting() {
+    let place = Place::new();
+    let (root, tree) = place.root("live", |tree| fs::write(tree.join("a"), "a").unwrap());
+    let other = place.dir("other");
+    root.share(&other, "other", "live");
+    let mut near = place.node("near", &root.address);
+    near.follow(&root.address, "other");
+    near.converges(&tree, MODULE, "first");
+    near.kill();
+    // It takes connections, and that is all.
+    kill_process(root.pid(), Signal::STOP).unwrap();
+    near.start();
+    let soon_done = |args: &[&str]| {
+        let began = Instant::now();
+        near.does(args).expect(0);
+        // A call that is given up only by its timer takes twice as long.
+        assert!(began.elapsed() < Duration::from_secs(5), "{args:?} took {:?}", began.elapsed());
+    };
+    soon_done(&["status"]);
+    soon_done(&["pause"]);
+    soon_done(&["resume"]);
+    soon_done(&["unsync", "other"]);
+    ends_at_once(&mut near);
+    kill_process(root.pid(), Signal::CONT).unwrap();
+    near.start();
+    near.converges(&tree, MODULE, "it speaks again");
 }
