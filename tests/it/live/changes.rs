@@ -88,7 +88,7 @@ fn random_edits_without_pause_arrive_on_two_tiers() {
 
 #[test]
 fn a_storm_of_renames_ends_with_the_right_tree() {
-    tiers!(place, |tree| plant_wood(tree) => _root, tree, near, far);
+    tiers!(place, plant_wood => _root, tree, near, far);
     for round in 0..60 {
         let (from, to) = (tree.join(format!("d{}", round % 5)), tree.join(format!("d{}", (round + 1) % 5)));
         // The directories go round, each with all it holds.
