@@ -258,8 +258,9 @@ impl Work<'_> {
             published.is_none_or(|published| published < (head.epoch, head.sequence))
         };
         let Some(belief) = belief.filter(|belief| newer(&belief.head)) else {
-            // It is behind what is here, or its word for the head has not come: only news can change that.
-            self.owes_at = Some(Instant::now() + AGAIN_MOST);
+            // It is behind what is here, or its word for the head has not come. It may try again: what it offers then has
+            // no base, and costs next to nothing.
+            self.owes_at = Some(Instant::now() + NEWER_IN);
             return Ok(());
         };
         let desk = &self.following.desk;
