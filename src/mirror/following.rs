@@ -250,7 +250,7 @@ impl Work<'_> {
         self.line.send_on(self.stream, Message::new(tag::AT, &at))
     }
 
-    fn take(&mut self, offer: &Offer, pack: Option<Pack>) -> Result<(), Failure> {
+    fn take(&mut self, offer: &Offer, mut pack: Option<Pack>) -> Result<(), Failure> {
         let index = &self.following.site.index;
         let belief = recall(index, self.module, &offer.head).map_err(index_failure)?;
         let newer = |head: &crate::tree::signed::Head| {
@@ -267,7 +267,14 @@ impl Work<'_> {
         let brought = {
             let mut local = desk.work();
             let monitor = desk.monitor(&self.following.stop);
-            let brought = self.node.bring_up(self.line, &belief, &mut local, pack.as_ref(), &monitor);
+            let mut brought = self.node.bring_up(self.line, &belief, &mut local, pack.as_ref(), &monitor);
+            if let Err(Setback::Failed(Failure { exit: Exit::Trust, why, .. })) = &brought
+                && pack.take().is_some()
+            {
+                // A mirra on the way may have kept it badly, and would push it again and again.
+                tracing::warn!(module = self.node.name(), why, "it did not work as it was pushed: it is asked for");
+                brought = self.node.bring_up(self.line, &belief, &mut local, None, &monitor);
+            }
             // While it still counts as work: who sees that it is over sees all of its bytes.
             self.count();
             brought
