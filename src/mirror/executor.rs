@@ -194,7 +194,10 @@ impl Inner {
             let mut local = desk.work();
             // What stands in the directory is looked at, whatever is known of it.
             *local = None;
-            Report::Synced(node.sync(&line, &mut local, monitor)?)
+            let synced = node.sync(&line, &mut local, monitor)?;
+            // Those who follow this mirra get it too, whether or not the module is followed here.
+            self.site.pass_on(&*self.site.serve(&module.name, &module.kind)?, &node.into)?;
+            Report::Synced(synced)
         } else {
             node.claim()?;
             let belief = node.contact(&line, monitor)?;

@@ -20,12 +20,11 @@ use super::failure::{Exit, Failure};
 use super::line::Line;
 use super::monitor::Stop;
 use super::node::{Local, Node, Setback};
-use super::served::{Newest, Served};
+use super::served::Served;
 use super::site::Site;
 use super::status::Activity;
 use super::take_tree::index_failure;
 use super::trust::{Known, recall};
-use crate::disk::dir::Dir;
 use crate::disk::index::ModuleNumber;
 use crate::disk::index::heads::{HeadState, StoredHead};
 use crate::net::Stream;
@@ -301,15 +300,7 @@ impl Work<'_> {
     /// Serves on what was published.
     fn show(&mut self) -> Result<(), Failure> {
         self.published = self.following.published(self.module)?;
-        let reader = self.following.site.index.reader().map_err(index_failure)?;
-        let beat = reader.beat(self.module).map_err(index_failure)?;
-        let roots = reader.root_files(self.module, 1).map_err(index_failure)?;
-        let top = Dir::open_operator(&self.node.into).ok();
-        self.served.show(None, top);
-        if let Some(newest) = self.published.as_ref().and_then(|stored| Newest::of(stored, beat)) {
-            self.served.hold(newest, Some(roots));
-        }
-        Ok(())
+        self.following.site.pass_on(self.served, &self.node.into)
     }
 
     /// Looks at the whole directory, and mends what someone else has changed.

@@ -1,6 +1,7 @@
 //! What all operations of one home share.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
@@ -13,11 +14,12 @@ use super::failure::Failure;
 use super::keys::Keys;
 use super::offers::Offers;
 use super::peers::Peers;
-use super::served::Served;
+use super::served::{Newest, Served};
 use super::take_tree::index_failure;
 use crate::disk::dir::{Dir, StatKey};
 use crate::disk::home::Home;
 use crate::disk::index::Index;
+use crate::disk::index::heads::HeadState;
 use crate::protocol::message::RouteTag;
 use crate::tree::name::Name;
 
@@ -114,6 +116,22 @@ impl Site {
         };
         served.show(title, Dir::open_operator(&self.home.base().join(path)).ok());
         Ok(served)
+    }
+
+    /// Serves on what was brought into the directory `into` of a followed module.
+    ///
+    /// # Errors
+    /// [`Failure`] of the index.
+    pub(super) fn pass_on(&self, served: &Served, into: &Path) -> Result<(), Failure> {
+        let reader = self.index.reader().map_err(index_failure)?;
+        let published = reader.newest_head(served.number, HeadState::Published).map_err(index_failure)?;
+        let beat = reader.beat(served.number).map_err(index_failure)?;
+        let roots = reader.root_files(served.number, 1).map_err(index_failure)?;
+        served.show(None, Dir::open_operator(into).ok());
+        if let Some(newest) = published.and_then(|stored| Newest::of(&stored, beat)) {
+            served.hold(newest, Some(roots));
+        }
+        Ok(())
     }
 
     /// Serves `name` no more, and forgets what went on with it.

@@ -110,3 +110,18 @@ fn a_sync_beside_the_daemon_is_done_by_it() {
     near.does(&["sync", &root.address, MODULE, "--once"]).expect(0);
     same(&walk(&tree), &walk(&near.target(MODULE)), "paused");
 }
+
+#[test]
+fn what_one_sync_brings_goes_on_to_those_behind() {
+    let place = Place::new();
+    let (root, tree, near) = pair(&place);
+    let far = place.node("far", &near.address);
+    far.converges(&tree, MODULE, "behind");
+    near.does(&["pause", MODULE]).expect(0);
+    let before = root.sequence(MODULE);
+    fs::write(tree.join("file"), "second").unwrap();
+    soon("the root's snapshot", || (root.sequence(MODULE) > before).then_some(()));
+    near.does(&["sync", &root.address, MODULE, "--once"]).expect(0);
+    assert_eq!(near.status(MODULE)["paused"], true);
+    far.converges(&tree, MODULE, "passed on");
+}
