@@ -7,6 +7,7 @@
 //!  mirror/      the operations: root, node, serve; config, keys, reports
 //!  disk/        the filesystem and the index, blocking  |  net/   sockets and the channel, on tokio
 //!  protocol/    what peers say and when: Noise, records, streams, messages, both sides of a transfer   (pure)
+//!  delta/       how one state of a file becomes another: blocks, the rolling hash, the search          (pure)
 //!  tree/        what is mirrored: hashes, names, chunks, entries, pages, signed heads                  (pure)
 //! ```
 //!
@@ -26,6 +27,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read the trees that they judge by"))]
 
 pub mod control;
+pub mod delta;
 pub mod disk;
 pub mod mirror;
 pub mod net;

@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 /// Each folder of `src`, and the folders it may import.
 const LAYERS: &[(&str, &[&str])] = &[
     ("tree", &[]),
-    ("protocol", &["tree"]),
-    ("disk", &["tree"]),
+    ("delta", &[]),
+    ("protocol", &["tree", "delta"]),
+    ("disk", &["tree", "delta"]),
     ("net", &["protocol"]),
-    ("mirror", &["tree", "protocol", "disk", "net"]),
+    ("mirror", &["tree", "delta", "protocol", "disk", "net"]),
     ("control", &["mirror", "disk"]),
 ];
 /// The one folder that is not a room: the programs.
 const PROGRAMS: &str = "bin";
 /// Rooms without I/O, clock and threads.
-const PURE: &[&str] = &["tree", "protocol"];
+const PURE: &[&str] = &["tree", "delta", "protocol"];
 const IMPURE_WORDS: &[&str] =
     &["tokio", "async fn", "std::fs", "std::net", "std::thread", "Instant::now", "SystemTime::now"];
 /// A word that holds an impure one and is pure: an address as a value, in the file that reads addresses.
