@@ -8,11 +8,12 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use super::compress::{self, Level};
 use super::limits::{
     BATCH_HEAD_LEN, BATCH_LITERALS_MAX, BATCH_PREFIX_MAX, BATCH_STEPS_BYTES_MAX, BATCH_STEPS_MAX, CONTEXT_LEN,
 };
 use super::message::{Message, tag};
-use super::packed::{pack, pack_with, unpack, unpack_exactly};
+use super::packed::{pack, unpack, unpack_exactly};
 use crate::tree::codec::{Malformed, bounded, decode, encode};
 use crate::tree::name::TreePath;
 
@@ -344,14 +345,15 @@ impl BatchWriter {
             steps = pack(&steps);
             packing |= PACKED_STEPS;
         }
-        let packed = pack_literals(&done.literals, &done.prefix);
+        let level = if done.literals.len() <= THOROUGH_MAX { Level::THOROUGH } else { Level::FAST };
+        let packed = compress::literals(&done.literals, &done.prefix, level);
         if packed.is_some() {
             packing |= PACKED_LITERALS;
         }
-        if packed.is_none() {
+        if !packed.as_ref().is_some_and(|packed| packed.uses_prefix) {
             done.prefix.clear();
         }
-        let literals = packed.as_deref().unwrap_or(&done.literals);
+        let literals = packed.as_ref().map_or(&done.literals, |packed| &packed.frame);
         let mut body = Vec::with_capacity(BATCH_HEAD_LEN + steps.len() + literals.len());
         for length in [steps.len(), done.literals.len(), done.prefix.len()] {
             body.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
@@ -367,28 +369,3 @@ impl BatchWriter {
 const STEPS_PACKED_FROM: usize = 512;
 /// Bytes of literals up to which they are packed thoroughly.
 const THOROUGH_MAX: usize = 512 * 1024;
-const LEVEL_THOROUGH: i32 = 9;
-const LEVEL_FAST: i32 = 3;
-/// Bytes of the sample that shows whether literals shrink.
-const SHRINK_SAMPLE: usize = 32 * 1024;
-
-/// The literals as a zstd frame, or `None` where they do not shrink.
-fn pack_literals(literals: &[u8], prefix: &[u8]) -> Option<Vec<u8>> {
-    if literals.len() > 2 * SHRINK_SAMPLE && !shrinks(literals) {
-        return None;
-    }
-    let level = if literals.len() <= THOROUGH_MAX { LEVEL_THOROUGH } else { LEVEL_FAST };
-    pack_with(literals, level, prefix).filter(|packed| packed.len() < literals.len())
-}
-
-/// Whether three samples of the data shrink by 3 % at least.
-fn shrinks(data: &[u8]) -> bool {
-    let part = SHRINK_SAMPLE / 3;
-    let sample: Vec<u8> = [0, data.len() / 2, data.len().saturating_sub(part)]
-        .iter()
-        .filter_map(|at| data.get(*at..*at + part))
-        .flatten()
-        .copied()
-        .collect();
-    pack_with(&sample, 1, &[]).is_some_and(|packed| packed.len() * 100 < sample.len() * 97)
-}

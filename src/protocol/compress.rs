@@ -1,0 +1,138 @@
+//! Literals as zstd frames: whether they are packed at all, and with which parameters.
+//!
+//! What a frame was made with does not matter to who reads it: any frame of the right length with the right history is
+//! right, so all of this may change without a word to anybody.
+
+use super::packed::pack_with;
+
+/// How hard literals are packed: zstd's level; 0 leaves them as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Level(u8);
+
+/// Literals as one zstd frame.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// The frame.
+    pub frame: Vec<u8>,
+    /// Whether the prefix is its history: without, the frame is read with none.
+    pub uses_prefix: bool,
+}
+
+/// Bytes of literals up to which they are packed with the prefix and without it, and the smaller is taken: a prefix of
+/// another kind than what follows costs more than it gives.
+const BOTH_WAYS_MAX: usize = 1024 * 1024;
+/// Bytes of literals up to which they are packed without looking at a sample first.
+const SAMPLED_FROM: usize = 64 * 1024;
+/// Places from which a sample is taken, and bytes of each.
+const SAMPLE_PLACES: usize = 8;
+const SAMPLE_PLACE_LEN: usize = 4 * 1024;
+
+impl Level {
+    /// No packing.
+    pub const NONE: Self = Self(0);
+    /// For lines that are faster than packing.
+    pub const FAST: Self = Self(3);
+    /// For what is small, and for slow lines.
+    pub const THOROUGH: Self = Self(9);
+    /// The highest.
+    pub const MAX: Self = Self(19);
+
+    /// The level of that number; `None` above [`MAX`](Self::MAX).
+    #[must_use]
+    pub fn new(number: u8) -> Option<Self> {
+        (number <= Self::MAX.0).then_some(Self(number))
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0
+    }
+}
+
+/// The literals as a zstd frame with `prefix` as its history, or `None` where they do not shrink.
+#[must_use]
+pub fn literals(literals: &[u8], prefix: &[u8], level: Level) -> Option<Packed> {
+    if level == Level::NONE || literals.len() > SAMPLED_FROM && !shrinks(literals) {
+        return None;
+    }
+    let pack = |prefix: &[u8]| {
+        let frame = pack_with(literals, i32::from(level.0), prefix)?;
+        Some(Packed { frame, uses_prefix: !prefix.is_empty() })
+    };
+    let with = pack(prefix);
+    let without = if prefix.is_empty() || literals.len() > BOTH_WAYS_MAX { None } else { pack(&[]) };
+    let smallest = [with, without].into_iter().flatten().min_by_key(|packed| packed.frame.len());
+    smallest.filter(|packed| packed.frame.len() < literals.len())
+}
+
+/// Whether a sample of the data shrinks by 3 % at least.
+fn shrinks(data: &[u8]) -> bool {
+    let apart = data.len() / SAMPLE_PLACES;
+    let sample: Vec<u8> =
+        data.chunks(apart.max(1)).flat_map(|part| part.iter().take(SAMPLE_PLACE_LEN)).copied().collect();
+    pack_with(&sample, 1, &[]).is_some_and(|packed| packed.len() * 100 < sample.len() * 97)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::packed::unpack_exactly;
+
+    fn noise(seed: u32, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn text(len: usize) -> Vec<u8> {
+        (0..)
+            .flat_map(|i: u32| format!("line {} of some text\n", i.wrapping_mul(2_654_435_761)).into_bytes())
+            .take(len)
+            .collect()
+    }
+
+    fn read(packed: &Packed, prefix: &[u8], len: usize) -> Option<Vec<u8>> {
+        unpack_exactly(&packed.frame, len, if packed.uses_prefix { prefix } else { &[] })
+    }
+
+    #[test]
+    fn every_level_gives_what_was_packed() {
+        let (data, prefix) = (text(200_000), text(9_000));
+        for number in 1..=Level::MAX.number() {
+            let packed = literals(&data, &prefix, Level::new(number).unwrap()).unwrap();
+            assert_eq!(read(&packed, &prefix, data.len()).as_deref(), Some(&data[..]), "{number}");
+        }
+        assert_eq!(literals(&data, &prefix, Level::NONE), None);
+        assert_eq!(Level::new(20), None);
+    }
+
+    #[test]
+    fn noise_stays_as_it_is() {
+        for len in [0, 1, 100, 70_000, 3_000_000] {
+            assert_eq!(literals(&noise(1, len), &[], Level::FAST), None, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_little_that_shrinks_among_much_that_does_not_is_still_packed() {
+        let mut data = noise(1, 900_000);
+        data.extend(text(400_000));
+        data.extend(noise(2, 700_000));
+        let packed = literals(&data, &[], Level::FAST).unwrap();
+        assert!(packed.frame.len() < 1_750_000, "{}", packed.frame.len());
+        assert_eq!(read(&packed, &[], data.len()), Some(data));
+    }
+
+    #[test]
+    fn a_prefix_is_used_where_it_helps_and_only_there() {
+        // In memory of its own: the compressor takes what overlaps its input for overwritten.
+        let (data, prefix) = (noise(1, 40_000), noise(1, 39_000));
+        let near = literals(&data, &prefix, Level::THOROUGH).unwrap();
+        assert!(near.uses_prefix && near.frame.len() < 2_000);
+        assert_eq!(read(&near, &prefix, data.len()), Some(data));
+        let zeros = vec![0; 20_000];
+        let far = literals(&zeros, &noise(2, 8_000), Level::THOROUGH).unwrap();
+        assert_eq!(read(&far, &noise(2, 8_000), zeros.len()), Some(zeros));
+    }
+}
