@@ -14,6 +14,8 @@ use super::chunks::{cut, read_full};
 use super::dir::{Dir, StatKey, look_fd};
 use super::index::files::FileRow;
 use super::index::similar::Samples;
+use crate::delta::blocks::{count, kept_block};
+use crate::delta::rabin::Rabin;
 use crate::tree::chunker::{Class, SAMPLE_LEN, sample_offsets};
 use crate::tree::entry::Meta;
 use crate::tree::hash::{ChunkId, FileId};
@@ -64,6 +66,8 @@ pub struct Hashed {
     pub settled: bool,
     /// What similar files are found by.
     pub samples: Samples,
+    /// The block hashes of its chunks, if they are kept of such a file.
+    pub blocks: Vec<u32>,
 }
 
 impl Hashed {
@@ -85,6 +89,8 @@ pub struct Reading<'a> {
     pub clock: &'a (dyn Fn() -> SystemTime + Sync),
     /// Told of bytes as they are read.
     pub progress: &'a (dyn Fn(u64) + Sync),
+    /// What lists of blocks are made with, if they are wanted.
+    pub rabin: Option<&'a Rabin>,
 }
 
 /// How often and how soon a changing file is read again.
@@ -189,7 +195,8 @@ impl FileReader {
         let look = look_fd(&file).map_err(failed("look at"))?;
         let size = look.key.size;
         let mut source = Source { file: &file, name, left: size, how, read: 0 };
-        let mut list = List::default();
+        let mut list =
+            List { builder: ListBuilder::default(), samples: Samples::default(), rabin: how.rabin, blocks: None };
         let (class, whole) = if size < TWO_THREADS_FROM {
             source.read_alone(&mut self.buffer, class, &mut list, sink)?
         } else {
@@ -202,7 +209,8 @@ impl FileReader {
         }
         let (id, _) = list.builder.finish(sink)?;
         let settled = is_settled(now, &look.key);
-        Ok(Some(Hashed { id, class, stat: look.key, meta: look.meta, settled, samples: list.samples }))
+        let blocks = list.blocks.map(|(_, hashes)| hashes).unwrap_or_default();
+        Ok(Some(Hashed { id, class, stat: look.key, meta: look.meta, settled, samples: list.samples, blocks }))
     }
 }
 
@@ -215,16 +223,31 @@ fn is_settled(now: SystemTime, stat: &StatKey) -> bool {
 }
 
 /// The chunks of a file as they come.
-#[derive(Default)]
-struct List {
+struct List<'a> {
     builder: ListBuilder,
     samples: Samples,
+    rabin: Option<&'a Rabin>,
+    /// Bytes of a block, and the hashes of all so far, if they are kept.
+    blocks: Option<(usize, Vec<u32>)>,
 }
 
-impl List {
+impl List<'_> {
+    /// The file turns out to be of that class: packed data does not change in place, and has no list of blocks.
+    fn begin(&mut self, size: u64, class: Class) {
+        let block = kept_block(size).filter(|_| self.rabin.is_some() && class == Class::Fine);
+        self.blocks = block.map(|block| {
+            let blocks = usize::try_from(count(size, block)).unwrap_or(0);
+            // Most chunks end with a shorter block.
+            (block, Vec::with_capacity(blocks + blocks / 32))
+        });
+    }
+
     fn push(&mut self, bytes: &[u8], sink: &mut dyn PageSink) -> Result<(), PageError> {
         let id = ChunkId::of(bytes);
         self.samples.add(&id);
+        if let (Some(rabin), Some((block, hashes))) = (self.rabin, &mut self.blocks) {
+            rabin.list(bytes, *block, hashes);
+        }
         // A chunk is far below 4 GiB long.
         self.builder.push(Chunk { id, len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) }, sink)
     }
@@ -252,7 +275,7 @@ impl Source<'_> {
         &mut self,
         buffer: &mut [u8],
         class: Option<Class>,
-        list: &mut List,
+        list: &mut List<'_>,
         sink: &mut dyn PageSink,
     ) -> Result<(Class, bool), ReadError> {
         let size = self.left;
@@ -265,13 +288,15 @@ impl Source<'_> {
             }
             None => self.sample()?,
         };
+        list.begin(size, class);
         let fill = |buffer: &mut [u8], held| if self.left == 0 { Ok(held) } else { self.fill(buffer, held) };
         cut(buffer, held, class, fill, |_, bytes| Ok::<_, ReadError>(list.push(bytes, sink)?))?;
         Ok((class, self.left == 0))
     }
 
     /// Reads and cuts on a second thread, and hashes on this one; `false` when the file ended early.
-    fn read_paired(&mut self, class: Class, list: &mut List, sink: &mut dyn PageSink) -> Result<bool, ReadError> {
+    fn read_paired(&mut self, class: Class, list: &mut List<'_>, sink: &mut dyn PageSink) -> Result<bool, ReadError> {
+        list.begin(self.left, class);
         let (full, to_hash) = sync_channel::<Segment>(SEGMENTS);
         let (free, to_fill) = sync_channel::<Segment>(SEGMENTS);
         for _ in 0..SEGMENTS {
@@ -370,7 +395,7 @@ fn sample_of(buffer: &[u8], held: usize, at: u64) -> &[u8] {
 fn hash_segments(
     to_hash: &Receiver<Segment>,
     free: &SyncSender<Segment>,
-    list: &mut List,
+    list: &mut List<'_>,
     sink: &mut dyn PageSink,
 ) -> Result<(), ReadError> {
     while let Ok(segment) = to_hash.recv() {
@@ -398,7 +423,7 @@ mod tests {
 
     fn how(cancel: &AtomicBool) -> Reading<'_> {
         let patience = Patience { pause: Duration::ZERO, ..Patience::default() };
-        Reading { patience, cancel, clock: &SystemTime::now, progress: &|_| {} }
+        Reading { patience, cancel, clock: &SystemTime::now, progress: &|_| {}, rabin: None }
     }
 
     fn name(text: &str) -> Name {

@@ -83,8 +83,12 @@ impl Library {
 }
 
 fn internal(error: &IndexError) -> u16 {
-    tracing::error!(error = error as &dyn std::error::Error, "the index fails");
+    log(error);
     refusal::INTERNAL
+}
+
+fn log(error: &IndexError) {
+    tracing::error!(error = error as &dyn std::error::Error, "the index fails");
 }
 
 impl Source for Library {
@@ -138,6 +142,15 @@ impl Source for Library {
 
     fn past_file(&self, module: &str, id: &FileId) -> Option<Vec<u8>> {
         self.catalog.get(module)?.offers.file(id)
+    }
+
+    fn block_list(&self, module: &str, id: &FileId) -> Option<Vec<u32>> {
+        let number = self.catalog.get(module)?.number;
+        self.reader.block_list(number, id).inspect_err(log).ok().flatten()
+    }
+
+    fn block_secret(&self) -> Option<[u8; 32]> {
+        self.reader.block_secret().inspect_err(log).ok().flatten()
     }
 
     fn similar(&self, module: &str, _base: DirId, chunks: &[ChunkId]) -> Option<TreePath> {

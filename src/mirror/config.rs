@@ -69,6 +69,8 @@ pub struct Own {
     pub exclude: Vec<String>,
     /// A line for people.
     pub title: Option<String>,
+    /// Whether lists of blocks are kept of its files, so that little is sent of what changes in place.
+    pub block_lists: bool,
 }
 
 /// A module of another mirra.
@@ -177,8 +179,11 @@ fn read_module(name: &str, all: &Section<'_>) -> Result<Module, Failure> {
     check_module_name(name).map_err(|e| all.wrong(name, e.to_string()))?;
     let section = all.section(name, &format!("[module.{name}]"))?;
     let followed = section.table.contains_key("from");
-    let known: &[&str] =
-        if followed { &["from", "into", "paused"] } else { &["path", "publish", "exclude", "title", "from", "paused"] };
+    let known: &[&str] = if followed {
+        &["from", "into", "paused"]
+    } else {
+        &["path", "publish", "exclude", "title", "block_lists", "from", "paused"]
+    };
     section.allow(known)?;
     let kind = if followed {
         let from = section.parsed("from", |text| {
@@ -197,6 +202,7 @@ fn read_module(name: &str, all: &Section<'_>) -> Result<Module, Failure> {
             publish: section.parsed("publish", str::parse)?.unwrap_or_default(),
             exclude: section.patterns("exclude")?,
             title: read_title(&section)?,
+            block_lists: section.boolean("block_lists")?.unwrap_or(true),
         })
     };
     Ok(Module { name: name.to_owned(), kind, paused: section.boolean("paused")?.unwrap_or(false) })
@@ -350,7 +356,7 @@ mod tests {
         let text = format!(
             "{SERVER}port = 7\nlisten = \"127.0.0.1\"\nweb = false\nweb_port = 81\nstale_after = \"90s\"\n\
              [module.own]\npath = \"pub\"\npublish = \"quiet=5m\"\nexclude = [\"*.tmp\"]\ntitle = \"T\"\n\
-             paused = true\n[module.far]\nfrom = \"mirra://h:9/far\"\npaused = false\n"
+             block_lists = false\npaused = true\n[module.far]\nfrom = \"mirra://h:9/far\"\npaused = false\n"
         );
         let config = parse(&text).unwrap();
         assert_eq!(config.server.listen_address().to_string(), "127.0.0.1:7");
@@ -358,7 +364,7 @@ mod tests {
         assert_eq!(config.server.stale_after.to_string(), "90s");
         assert_eq!(config.modules.iter().map(|module| module.paused).collect::<Vec<_>>(), [true, false]);
         let Kind::Own(own) = &config.module("own").unwrap().kind else { panic!() };
-        assert_eq!((own.publish.to_string().as_str(), own.exclude.len()), ("quiet=5m", 1));
+        assert_eq!((own.publish.to_string().as_str(), own.exclude.len(), own.block_lists), ("quiet=5m", 1, false));
         let Kind::Followed(far) = &config.module("far").unwrap().kind else { panic!() };
         assert_eq!((far.from.host.port, far.into.as_path()), (9, Path::new("far")));
     }

@@ -208,6 +208,7 @@ fn values(module: &Module) -> Result<Vec<(&'static str, Option<Value>)>, String>
                 ("publish", Some(own.publish.to_string().into())),
                 ("exclude", exclude),
                 ("title", own.title.as_deref().map(Value::from)),
+                ("block_lists", (!own.block_lists).then(|| Value::from(false))),
             ]
         }
         Kind::Followed(followed) => vec![
@@ -215,6 +216,7 @@ fn values(module: &Module) -> Result<Vec<(&'static str, Option<Value>)>, String>
             ("publish", None),
             ("exclude", None),
             ("title", None),
+            ("block_lists", None),
             ("from", Some(followed.from.to_string().into())),
             ("into", text(&followed.into)?),
         ],
@@ -249,6 +251,7 @@ mod tests {
             publish: Default::default(),
             exclude: vec!["*.o".into(), "b".into()],
             title: title.map(Into::into),
+            block_lists: true,
         };
         Module { name: name.into(), kind: Kind::Own(own), paused: false }
     }

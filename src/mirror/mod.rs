@@ -6,13 +6,15 @@
 //! mirra is), [`init`] (the first run), [`register`] and [`manage`] (a module enters the config, rests, and leaves it).
 //!
 //! What is done: [`executor`] carries out a command. A daemon's `crew` has a thread for each module beside it: `watching`
-//! publishes what changes (hints of the disk go through [`gathering`], `root` looks and signs), `following` takes what
+//! publishes what changes (hints of the disk go through [`gathering`], `root` looks, by which `block_lists` are made, and
+//! signs), `following` takes what
 //! is new above (its news are believed by `trust` and passed on; `node` brings them to the disk by `take_tree`,
 //! `take_content` and `apply`). All share a `site`; each module has a `desk`, where its one operation at a time works.
 //!
 //! What others get: [`serve`] answers requests and `serve_follow` those who stay, from the [`catalog`] of modules as they
 //! are [`served`], with what is pushed ([`offers`], [`packs`]).
 
+mod block_lists;
 pub mod catalog;
 pub mod clock;
 pub mod command;

@@ -48,7 +48,8 @@ pub fn own_module(base: &Path, config: &Config, share: &Share) -> Result<Module,
         }
         None => None,
     };
-    let known = known.unwrap_or(Own { path, publish: Default::default(), exclude: Vec::new(), title: None });
+    let first = || Own { path, publish: Default::default(), exclude: Vec::new(), title: None, block_lists: true };
+    let known = known.unwrap_or_else(first);
     let exclude = if share.exclude.is_empty() { known.exclude } else { share.exclude.clone() };
     Ok(Module {
         name,
@@ -57,6 +58,7 @@ pub fn own_module(base: &Path, config: &Config, share: &Share) -> Result<Module,
             publish: share.publish.unwrap_or(known.publish),
             exclude,
             title: share.title.clone().or(known.title),
+            block_lists: known.block_lists,
         }),
         paused,
     })

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
+use super::block_lists;
 use super::clock::now_ms;
 use super::config::{Kind, Own};
 use super::desk::Desk;
@@ -19,7 +20,7 @@ use super::take_tree::{index_failure, page_failure};
 use crate::disk::dir::Dir;
 use crate::disk::index::ModuleNumber;
 use crate::disk::index::heads::{HeadState, StoredHead};
-use crate::disk::scan::Touched;
+use crate::disk::scan::{Blocks, Touched};
 use crate::protocol::sender::Source;
 use crate::tree::diff::changes;
 use crate::tree::hash::{HeadId, ModuleId, authority_text};
@@ -82,6 +83,8 @@ impl Root<'_> {
                 (head, true)
             }
         };
+        // Not before: the pack to a new head is made from the lists of the last.
+        block_lists::bound(&self.site.index, module, head.bytes, self.own.block_lists)?;
         Ok(self.report(&path, &head, changed, found.skipped))
     }
 
@@ -102,9 +105,18 @@ impl Root<'_> {
         let gathering = self.desk.gathering();
         let writing = gathering.map(|now| now.lock().unwrap_or_else(PoisonError::into_inner).writing());
         let held = |path: &TreePath| writing.as_ref().is_some_and(|writing| writing.contains(path));
+        let module = self.site.index.module_number(self.name).map_err(index_failure)?;
+        let rabin = self.own.block_lists.then(|| block_lists::rabin(&self.site.index)).transpose()?;
+        let known_bytes = match (last, &rabin) {
+            (None, Some(_)) => {
+                let reader = self.site.index.reader().map_err(index_failure)?;
+                reader.file_bytes(module).map_err(index_failure)?
+            }
+            (last, _) => last.map_or(0, |last| last.head.bytes),
+        };
         let survey = Survey {
             index: &self.site.index,
-            module: self.site.index.module_number(self.name).map_err(index_failure)?,
+            module,
             dir,
             shown: path,
             exclude: &exclude(&self.own.exclude)?,
@@ -112,6 +124,7 @@ impl Root<'_> {
             classes: &no_classes,
             touched: touched.as_ref(),
             held: &held,
+            blocks: rabin.as_ref().map(|rabin| Blocks { rabin, known_bytes }),
         };
         Ok(Local::from(&survey.run(monitor)?))
     }

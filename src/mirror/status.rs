@@ -72,6 +72,8 @@ pub struct ModuleStatus {
     pub error: Option<Trouble>,
     /// Bytes of change packs that are kept of it.
     pub packs_bytes: u64,
+    /// Bytes of block lists that are kept of its files and of what they held, on a root; they lie in the index.
+    pub block_lists_bytes: u64,
     /// Peers that follow it from here.
     pub followers: u64,
     /// Bytes that came over its connections since the daemon started, everything counted; modules of one source share one.

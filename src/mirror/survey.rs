@@ -12,7 +12,7 @@ use crate::disk::dir::Dir;
 use crate::disk::exclude::Exclude;
 use crate::disk::index::{Index, ModuleNumber};
 use crate::disk::read::Patience;
-use crate::disk::scan::{Reason, Scan, ScanError, ScanOptions, ScanProgress, Skipped, Touched, rescan, scan};
+use crate::disk::scan::{Blocks, Reason, Scan, ScanError, ScanOptions, ScanProgress, Skipped, Touched, rescan, scan};
 use crate::tree::chunker::Class;
 use crate::tree::hash::DirId;
 use crate::tree::name::TreePath;
@@ -33,6 +33,8 @@ pub(super) struct Survey<'a> {
     pub(super) touched: Option<&'a Touched<'a>>,
     /// Files that are being written.
     pub(super) held: &'a (dyn Fn(&TreePath) -> bool + Sync),
+    /// How lists of blocks are kept, on a root.
+    pub(super) blocks: Option<Blocks<'a>>,
 }
 
 impl Survey<'_> {
@@ -51,6 +53,7 @@ impl Survey<'_> {
             previous: self.previous,
             classes: self.classes,
             held: self.held,
+            blocks: self.blocks,
             patience: Patience::default(),
             cancel: &cancel,
             clock: &SystemTime::now,

@@ -61,6 +61,14 @@ pub trait Source {
     fn past_file(&self, _module: &str, _id: &FileId) -> Option<Vec<u8>> {
         None
     }
+    /// The list of blocks that is kept of a content, as [`kept_block`](crate::delta::blocks::kept_block) says.
+    fn block_list(&self, _module: &str, _id: &FileId) -> Option<Vec<u32>> {
+        None
+    }
+    /// The secret that such lists are made with.
+    fn block_secret(&self) -> Option<[u8; 32]> {
+        None
+    }
 }
 
 /// What an answer wants next.

@@ -84,6 +84,9 @@ fn line(one: &ModuleStatus, wide: usize, now: SystemTime) -> String {
     if one.sequence.is_some() {
         rest.extend([entries(one.entries), bytes(one.bytes)]);
     }
+    if one.block_lists_bytes > 0 {
+        rest.push(format!("block lists {}", bytes(one.block_lists_bytes)));
+    }
     let name = cut(&one.module, wide);
     let line = format!("{name:wide$}  {role}  {state:<12}  {age:>8}  {}", cut(&rest.join(", "), WIDTH));
     format!("{}\n", cut(line.trim_end(), WIDTH))

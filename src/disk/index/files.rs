@@ -26,7 +26,7 @@ pub struct FileRow {
 }
 
 /// Bytes of an id that stand in `rest`.
-const REST_LEN: usize = ID_LEN - 8;
+pub(super) const REST_LEN: usize = ID_LEN - 8;
 
 /// Follows every name in byte order.
 const BEYOND_NAMES: [u8; NAME_MAX + 1] = [0xff; NAME_MAX + 1];
@@ -141,6 +141,15 @@ impl View {
     /// [`IndexError::Sql`].
     pub fn knows_files(&self) -> Result<bool, IndexError> {
         Ok(self.one("read", "SELECT 1 FROM file LIMIT 1", [], |_| Ok(()))?.is_some())
+    }
+
+    /// Bytes of all known files of the module; a look at each of them.
+    ///
+    /// # Errors
+    /// [`IndexError::Sql`].
+    pub fn file_bytes(&self, module: ModuleNumber) -> Result<u64, IndexError> {
+        let sql = "SELECT coalesce(sum(size), 0) FROM file WHERE module = ?1";
+        Ok(self.one("read", sql, [module.0], |row| row.get(0))?.map_or(0, i64::cast_unsigned))
     }
 
     /// The number of the directory `path`, if files in it are known.

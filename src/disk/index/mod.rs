@@ -5,8 +5,9 @@
 //! Pages and files can be rebuilt from the trees on disk; heads, root files and pins come from peers again.
 //!
 //! Read in this order: `schema` (the tables), [`pages`] (what trees are made of, and its collection), [`files`] (what
-//! is where on disk), [`similar`] (files that share content), [`heads`] (what was signed).
+//! is where on disk), [`similar`] (files that share content), [`blocks`] (what files held), [`heads`] (what was signed).
 
+pub mod blocks;
 pub mod files;
 pub mod heads;
 pub mod pages;
@@ -342,6 +343,7 @@ impl Batch<'_> {
             "DELETE FROM file WHERE place IN (SELECT n FROM place WHERE module = ?1)",
             "DELETE FROM place WHERE module = ?1",
             "DELETE FROM sample WHERE module = ?1",
+            "DELETE FROM block WHERE module = ?1",
             "DELETE FROM head WHERE module = ?1",
             "DELETE FROM root_file WHERE module = ?1",
             "DELETE FROM beat WHERE module = ?1",

@@ -1,5 +1,7 @@
 //! Directory and list pages of all modules by id, and the collection of those that no tree needs.
 
+use std::collections::HashSet;
+
 use super::{Batch, Index, IndexError, Reader, SEEN_MAX, View, locked};
 use crate::tree::chunker::Class;
 use crate::tree::dir::DirKind;
@@ -58,17 +60,20 @@ pub struct Collected {
     pub removed: u64,
     /// Sampled chunks of files that are gone.
     pub samples: u64,
+    /// Block lists of contents that are gone.
+    pub block_lists: u64,
 }
 
 /// Rows removed in one transaction of a collection.
 const SWEEP_ROWS: u32 = 4 * 1024;
 
 impl Index {
-    /// Removes pages that neither a tree of `keep`, nor a module's local tree, nor a known file needs, and gives the
-    /// space back to the filesystem. `None` when trees are being built: their pages are in no tree yet, so try again
+    /// Removes pages, and lists of blocks, that neither a tree of `keep`, nor a module's local tree, nor a known file
+    /// needs, and gives the space back to the filesystem. `None` when trees are being built: their pages are in no tree yet, so try again
     /// later. Batches wait until it is done: a second or so for 100,000 files.
     ///
-    /// Memory: one bit a page, and the references above the page that is being looked at.
+    /// Memory: one bit a page, the references above the page that is being looked at, and some 16 bytes for each block
+    /// list of the past, a million of them at most.
     ///
     /// # Errors
     /// [`IndexError::Page`] when a tree is not whole: nothing is removed then.
@@ -84,12 +89,12 @@ impl Index {
         }
         let _collecting = Collecting(self);
         let reader = self.reader()?;
-        let mut marks = Marks { view: &reader, bits: Vec::new() };
+        let mut marks = Marks { view: &reader, bits: Vec::new(), doubted: reader.doubted_lists()? };
         for top in keep.iter().copied().chain(reader.locals()?) {
             marks.tree(&top)?;
         }
         marks.known_files()?;
-        self.sweep(&marks.bits).map(Some)
+        self.sweep(&marks).map(Some)
     }
 
     /// Whether a [collection](Self::collect) was put off.
@@ -98,7 +103,7 @@ impl Index {
         locked(&self.0.gate).collection_waits
     }
 
-    fn sweep(&self, marks: &[u64]) -> Result<Collected, IndexError> {
+    fn sweep(&self, marks: &Marks<'_>) -> Result<Collected, IndexError> {
         let mut done = Collected::default();
         let mut writer = locked(&self.0.writer);
         writer.seen.clear();
@@ -110,7 +115,7 @@ impl Index {
             let rows: Vec<i64> = view.all(sql, (after, SWEEP_ROWS), |row| row.get(0))?;
             let Some(last) = rows.last() else { break };
             after = *last;
-            let gone: Vec<i64> = rows.iter().copied().filter(|n| !is_marked(marks, *n)).collect();
+            let gone: Vec<i64> = rows.iter().copied().filter(|n| !is_marked(&marks.bits, *n)).collect();
             done.kept += (rows.len() - gone.len()) as u64;
             done.removed += gone.len() as u64;
             in_transaction(view, || {
@@ -120,6 +125,7 @@ impl Index {
         let sql = "DELETE FROM sample WHERE NOT EXISTS \
                    (SELECT 1 FROM file f WHERE f.module = sample.module AND f.key = sample.key)";
         done.samples = view.run("write to", sql, [])? as u64;
+        done.block_lists = view.drop_doubted(&marks.doubted)?;
         view.shrink()?;
         Ok(done)
     }
@@ -135,7 +141,7 @@ impl Drop for Collecting<'_> {
     }
 }
 
-fn in_transaction(view: &View, work: impl FnOnce() -> Result<(), IndexError>) -> Result<(), IndexError> {
+pub(super) fn in_transaction(view: &View, work: impl FnOnce() -> Result<(), IndexError>) -> Result<(), IndexError> {
     view.run("write to", "BEGIN IMMEDIATE", [])?;
     match work() {
         Ok(()) => view.run("commit to", "COMMIT", []).map(drop),
@@ -172,10 +178,13 @@ fn is_marked(bits: &[u64], n: i64) -> bool {
     word.is_some_and(|word| word >> (n % 64) & 1 == 1)
 }
 
-/// The pages that stay, a bit for each row number.
+/// What stays.
 struct Marks<'a> {
     view: &'a View,
+    /// Pages, a bit for each row number.
     bits: Vec<u64>,
+    /// Contents with a block list that were met neither as a file nor in a tree.
+    doubted: HashSet<u64>,
 }
 
 impl Marks<'_> {
@@ -207,7 +216,10 @@ impl Marks<'_> {
                     for entry in &entries {
                         match &entry.body {
                             Body::Directory { id, .. } => todo.push(*id),
-                            Body::File { id, size, class } => self.list(id, *size, *class)?,
+                            Body::File { id, size, class } => {
+                                self.doubted.remove(&id.prefix());
+                                self.list(id, *size, *class)?;
+                            }
                             Body::Link { .. } => {}
                         }
                     }

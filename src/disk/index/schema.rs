@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::{IndexError, sql_error};
 
 /// Version of the tables; a higher one was written by a later mirra.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// Marks the database as ours: "mirr".
 const APPLICATION_ID: i64 = 0x6d69_7272;
 /// Bytes of a database page. Directory pages of some kilobytes leave less unused in these than in SQLite's 4 KiB.
@@ -54,6 +54,18 @@ CREATE TABLE root_file(
     module INTEGER NOT NULL, version INTEGER NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY(module, version)) STRICT;
 CREATE TABLE beat(module INTEGER PRIMARY KEY, envelope BLOB NOT NULL) STRICT;
 CREATE TABLE pin(module INTEGER PRIMARY KEY, authority BLOB NOT NULL, first_seen INTEGER NOT NULL) STRICT;
+";
+
+/// What version 2 has beyond version 1. `block` keeps block lists in pieces, the hashes little-endian, by an id's halves
+/// as in `file`; a list's rows are written together, and its number says how old it is. `module.block_bytes` is the sum
+/// over them.
+const TABLES_2: &str = "
+CREATE TABLE block(
+    n INTEGER PRIMARY KEY, module INTEGER NOT NULL, key INTEGER NOT NULL, piece INTEGER NOT NULL,
+    rest BLOB NOT NULL, hashes BLOB NOT NULL) STRICT;
+CREATE INDEX block_by_content ON block(module, key, piece);
+ALTER TABLE module ADD COLUMN block_bytes INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE secret(n INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
 ";
 
 /// Opens the database for writing, and makes its tables if there are none.
@@ -102,6 +114,7 @@ fn make_tables(connection: &mut Connection, path: &Path) -> Result<(), IndexErro
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
         let making = connection.transaction().map_err(failed)?;
         making.execute_batch(TABLES).map_err(failed)?;
+        making.execute_batch(TABLES_2).map_err(failed)?;
         making.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
         making.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(failed)?;
         return making.commit().map_err(failed);
@@ -111,6 +124,12 @@ fn make_tables(connection: &mut Connection, path: &Path) -> Result<(), IndexErro
     }
     match found {
         SCHEMA_VERSION => Ok(()),
+        1 => {
+            let adding = connection.transaction().map_err(failed)?;
+            adding.execute_batch(TABLES_2).map_err(failed)?;
+            adding.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(failed)?;
+            adding.commit().map_err(failed)
+        }
         _ => Err(IndexError::Version { path: path.to_owned(), found, known: SCHEMA_VERSION }),
     }
 }

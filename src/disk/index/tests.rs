@@ -1,3 +1,5 @@
+mod blocks;
+
 use proptest::prelude::*;
 
 use super::files::{FILES_IN, FileRow, PLACES_WITHIN};

@@ -25,8 +25,11 @@ pub use touched::rescan;
 
 use super::dir::Dir;
 use super::exclude::Exclude;
+#[cfg(doc)]
+use super::index::blocks::lists_bytes_max;
 use super::index::{Index, IndexError, ModuleNumber};
 use super::read::Patience;
+use crate::delta::rabin::Rabin;
 use crate::tree::chunker::Class;
 use crate::tree::codec::Malformed;
 use crate::tree::dir::Built;
@@ -61,12 +64,23 @@ pub struct ScanOptions<'a> {
     /// The class of files that the index does not know, or knows as too short to matter; where it gives none, the
     /// content decides.
     pub classes: &'a (dyn Fn(&TreePath) -> Option<Class> + Sync),
+    /// How lists of blocks are kept of the files that are read, if they are.
+    pub blocks: Option<Blocks<'a>>,
     /// How often a file or directory that changes is read again.
     pub patience: Patience,
     /// Raised by who wants the scan to end early. What was read until then is not read again.
     pub cancel: &'a AtomicBool,
     /// The time, which decides whether the times of a file are old enough to be trusted.
     pub clock: &'a (dyn Fn() -> SystemTime + Sync),
+}
+
+/// How lists of blocks are kept.
+#[derive(Clone, Copy)]
+pub struct Blocks<'a> {
+    /// What they are made with: the secret of the index.
+    pub rabin: &'a Rabin,
+    /// Bytes of the module as far as they are known before the scan, for the [room](lists_bytes_max) that lists have.
+    pub known_bytes: u64,
 }
 
 /// What may have changed since a tree was known.
@@ -199,7 +213,8 @@ impl From<PageError> for ScanError {
 /// Scans the tree below `top`: all of its pages, and what was learned of its files, are in the index afterwards, and it
 /// is noted as the module's local tree.
 ///
-/// Memory: some 250 bytes for each name of the directories that are being listed, buffers of a few MiB for each thread.
+/// Memory: some 250 bytes for each name of the directories that are being listed, buffers of a few MiB for each thread, and the block
+/// list of the file that a thread reads.
 ///
 /// # Errors
 /// [`ScanError`]. What was read before the error is in the index, and is not read again.
@@ -210,7 +225,7 @@ pub fn scan(
     progress: &dyn ScanProgress,
 ) -> Result<Scan, ScanError> {
     let _hold = index.hold();
-    let mut writer = write::Writer::new(index, options.module);
+    let mut writer = write::Writer::new(index, options);
     let walk = walk::Walk::new(top, index, options, progress)?;
     let start = walk::Task::List(TreePath::top(), None);
     let found = match walk.run(start, Some(options.threads), &mut writer) {

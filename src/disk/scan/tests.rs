@@ -1,3 +1,4 @@
+mod blocks;
 mod touched;
 
 use std::ffi::OsStr;
@@ -61,6 +62,7 @@ impl Lab {
             previous: None,
             held: &|_| false,
             classes: &|_| None,
+            blocks: None,
             patience: Patience { pause: Duration::ZERO, ..Patience::default() },
             cancel: &GO_ON,
             clock: &later,

@@ -57,7 +57,7 @@ pub fn rescan(
     let _hold = index.hold();
     let paths: Vec<(&TreePath, Depth)> = paths.iter().map(|(path, depth)| (path, *depth)).collect();
     let few = paths.len() < THREADS_FROM && paths.iter().all(|(_, depth)| *depth == Depth::Alone);
-    let mut writer = Writer::new(index, options.module);
+    let mut writer = Writer::new(index, &options);
     let mut walk = Walk::new(top, index, &options, progress)?;
     walk.touched = &paths;
     let start = Part { path: TreePath::top(), meta: base_meta, id: base.id, touched: 0..paths.len(), seat: None };

@@ -254,8 +254,8 @@ impl<'a> Worker<'a> {
     fn moved(&mut self, path: &TreePath, name: &Name, look: &Look) -> Result<Option<FileRow>, ScanError> {
         let row = self.index.same_stat(&look.key)?;
         if let Some(row) = row {
-            // Its samples were noted when it was read.
-            self.out.push(Record::File(path.join(name), row, Samples::default()))?;
+            // Its samples and blocks were noted when it was read.
+            self.out.push(Record::File(path.join(name), row, Samples::default(), Vec::new()))?;
         }
         Ok(row)
     }
@@ -342,13 +342,18 @@ impl<'a> Worker<'a> {
         let class = known.filter(|row| row.stat.size >= CLASS_BINDS_FROM).map(|row| row.class);
         let class = class.or_else(|| (options.classes)(&path));
         let progress = |bytes| self.walk.progress.read(bytes);
-        let how =
-            Reading { patience: options.patience, cancel: options.cancel, clock: options.clock, progress: &progress };
+        let how = Reading {
+            patience: options.patience,
+            cancel: options.cancel,
+            clock: options.clock,
+            progress: &progress,
+            rabin: options.blocks.map(|blocks| blocks.rabin),
+        };
         match self.files.hash(dir, &name, class, &how, &mut self.out) {
             Ok(hashed) => {
                 self.stats.read_files += 1;
                 let row = hashed.row();
-                self.out.push(Record::File(path, row, hashed.samples))?;
+                self.out.push(Record::File(path, row, hashed.samples, hashed.blocks))?;
                 Ok(Some(self.file(name, hashed.meta, &row)))
             }
             Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {

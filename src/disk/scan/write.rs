@@ -3,7 +3,8 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::ScanError;
+use super::{ScanError, ScanOptions};
+use crate::disk::index::blocks::lists_bytes_max;
 use crate::disk::index::files::{FileRow, PlaceNumber};
 use crate::disk::index::similar::Samples;
 use crate::disk::index::{Batch, Index, IndexError, ModuleNumber};
@@ -15,8 +16,8 @@ use crate::tree::page::{PageError, PageSink};
 /// One thing to be written.
 pub(super) enum Record {
     Page([u8; ID_LEN], Box<[u8]>),
-    /// A file, behind the pages of its list: a row never says more than the pages hold.
-    File(TreePath, FileRow, Samples),
+    /// A file and what is kept of its content, behind the pages of its list: a row never says more than the pages hold.
+    File(TreePath, FileRow, Samples, Vec<u32>),
     /// No file has this path any more.
     Gone(TreePath),
     /// The directory still exists.
@@ -36,7 +37,7 @@ const BUNDLE_BYTES: usize = 256 * 1024;
 const COMMIT_BYTES: usize = 8 * 1024 * 1024;
 /// How long a record waits to be committed.
 const COMMIT_AFTER: Duration = Duration::from_secs(2);
-/// What a record counts besides its page.
+/// What a record counts besides its page or blocks.
 const RECORD_BYTES: usize = 150;
 
 /// What one thread has found and not yet handed over.
@@ -60,8 +61,12 @@ impl<'a> Outbox<'a> {
     }
 
     pub(super) fn push(&mut self, record: Record) -> Result<(), PageError> {
-        let page = if let Record::Page(_, bytes) = &record { bytes.len() } else { 0 };
-        self.bundle.bytes += page + RECORD_BYTES;
+        self.bundle.bytes += RECORD_BYTES
+            + match &record {
+                Record::Page(_, bytes) => bytes.len(),
+                Record::File(_, _, _, blocks) => size_of_val(blocks.as_slice()),
+                Record::Gone(_) | Record::Seen(_) => 0,
+            };
         self.bundle.records.push(record);
         if self.bundle.bytes < BUNDLE_BYTES { Ok(()) } else { self.flush() }
     }
@@ -82,6 +87,9 @@ impl PageSink for Outbox<'_> {
 pub(super) struct Writer<'a> {
     index: &'a Index,
     module: ModuleNumber,
+    /// Bytes of the module as far as they are known: of what it was before, and of what was read since. The room for
+    /// block lists is a share of them.
+    module_bytes: u64,
     /// Bundles are gathered without the lock on the index's writer, which others want too.
     held: Vec<Bundle>,
     bytes: usize,
@@ -90,8 +98,9 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(index: &'a Index, module: ModuleNumber) -> Self {
-        Self { index, module, held: Vec::new(), bytes: 0, seen: Vec::new() }
+    pub(super) fn new(index: &'a Index, options: &ScanOptions<'_>) -> Self {
+        let module_bytes = options.blocks.map_or(0, |blocks| blocks.known_bytes);
+        Self { index, module: options.module, module_bytes, held: Vec::new(), bytes: 0, seen: Vec::new() }
     }
 
     /// Writes until all senders are gone; the last bundles are still held then. After an error, so is the receiver: no
@@ -167,8 +176,12 @@ impl<'a> Writer<'a> {
         let module = self.module;
         match record {
             Record::Page(id, bytes) => batch.put(&id, &bytes)?,
-            Record::File(path, row, samples) => {
+            Record::File(path, row, samples, blocks) => {
                 batch.put_samples(module, &row.id, &samples)?;
+                if !blocks.is_empty() {
+                    self.module_bytes = self.module_bytes.saturating_add(row.stat.size);
+                    batch.put_block_list(module, &row.id, &blocks, lists_bytes_max(self.module_bytes))?;
+                }
                 if let Some(place) = batch.put_file(module, &path, &row)? {
                     self.see(place);
                 }

@@ -346,6 +346,7 @@ impl Session<'_> {
             classes,
             touched,
             held: &nothing_held,
+            blocks: None,
         };
         Ok(Local::from(&survey.run(self.monitor)?))
     }
