@@ -5,6 +5,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use mirra::delta::blocks::BLOCK;
+use mirra::delta::rabin::Rabin;
 use mirra::protocol::batch::{Batch, BatchWriter};
 use mirra::protocol::change::{ChangeReader, ChangeWriter};
 use mirra::protocol::noise::{Initiator, NoiseError, Responder, SecretKey, Transport};
@@ -61,6 +63,27 @@ fn content(c: &mut Criterion) {
         group.bench_function(format!("hash {name}"), |b| b.iter(|| hash(black_box(&chunks))));
         group.bench_function(format!("cut and hash {name}"), |b| b.iter(|| hash(&cut(class, black_box(&content)))));
     }
+}
+
+/// What block lists cost beside the rest of the read that makes them.
+fn lists(c: &mut Criterion) {
+    let content = noise(CONTENT);
+    let rabin = Rabin::new(&[7; 32]);
+    let list = |chunks: &[&[u8]]| {
+        let mut hashes = Vec::with_capacity(2 * CONTENT / BLOCK);
+        chunks.iter().for_each(|chunk| rabin.list(chunk, BLOCK, &mut hashes));
+        hashes
+    };
+    let mut group = group(c, "lists", CONTENT);
+    group.bench_function("cut and hash", |b| b.iter(|| hash(&cut(Class::Fine, black_box(&content)))));
+    group.bench_function("cut, hash and list", |b| {
+        b.iter(|| {
+            let chunks = cut(Class::Fine, black_box(&content));
+            (hash(&chunks), list(&chunks))
+        });
+    });
+    let chunks = cut(Class::Fine, &content);
+    group.bench_function("list", |b| b.iter(|| list(black_box(&chunks))));
 }
 
 fn directory(pages: &mut Pages) -> Built {
@@ -164,5 +187,5 @@ fn channel(c: &mut Criterion) {
     group.bench_function("both ends", |b| b.iter(|| shake().expect("two honest ends agree")));
 }
 
-criterion_group!(benches, content, messages, pages, channel);
+criterion_group!(benches, content, lists, messages, pages, channel);
 criterion_main!(benches);

@@ -1,6 +1,7 @@
 //! Tests from outside: the program as a person calls it, the library as the program does.
 #![allow(clippy::disallowed_methods, reason = "tests make and read the trees that they judge by")]
 
+mod block_lists;
 mod channel;
 mod cli;
 mod control;
