@@ -169,10 +169,10 @@ pub fn decode_steps(bytes: &[u8]) -> Result<Vec<Step>, Malformed> {
                 Step::Chunks { lengths: lengths(&mut rest)?, last: *operation == LAST_CHUNKS }
             }
             (BASIS, _) => Step::Basis(path(&mut rest)?),
-            (LITERAL, [len @ 1.., _]) => Step::Literal { len },
-            (HAVE, [count @ 1.., _]) => Step::Have { count },
-            (COPY, [folded, len @ 1..]) => Step::Copy { from: place(&expected, folded, len)?, len },
-            (OLD, [folded, len @ 1..]) => Step::Old { from: place(&expected, folded, len)?, len },
+            (LITERAL, [len, _]) if len > 0 => Step::Literal { len },
+            (HAVE, [count, _]) if count > 0 => Step::Have { count },
+            (COPY, [folded, len]) if len > 0 => Step::Copy { from: place(&expected, folded, len)?, len },
+            (OLD, [folded, len]) if len > 0 => Step::Old { from: place(&expected, folded, len)?, len },
             (END, _) => Step::End,
             (GONE, _) => Step::Gone,
             _ => return Err(rule("is unknown or is of nothing")),

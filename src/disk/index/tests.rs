@@ -2,14 +2,13 @@ use proptest::prelude::*;
 
 use super::files::{FILES_IN, FileRow, PLACES_WITHIN};
 use super::heads::{HeadState, Pin, StoredHead};
-use super::similar::Samples;
 use super::*;
 use crate::disk::dir::StatKey;
 use crate::tree::chunker::Class;
 use crate::tree::dir::{DirBuilder, Entries};
 use crate::tree::entry::{Body, Entry, Meta};
 use crate::tree::hash::{Authority, ChunkId, FileId, HeadId};
-use crate::tree::list::{Chunk, ListBuilder};
+use crate::tree::list::{Chunk, ListBuilder, Samples};
 use crate::tree::name::{Name, TreePath};
 use crate::tree::page::{PageSink, PageSource};
 

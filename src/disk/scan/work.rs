@@ -10,12 +10,12 @@ use super::{Reason, ScanError, ScanStats, Skipped};
 use crate::disk::dir::{Dir, Found as Kind, Look};
 use crate::disk::index::Reader;
 use crate::disk::index::files::FileRow;
-use crate::disk::index::similar::Samples;
 use crate::disk::read::{FileReader, ReadError, Reading};
 use crate::tree::dir::look_up;
 use crate::tree::entry::{Body, Entry, Meta};
 use crate::tree::limits::PATH_DEPTH_MAX;
 use crate::tree::name::{Name, NameError, TreePath};
+use crate::tree::list::Samples;
 
 /// Names looked at in one piece of work.
 const RUN_NAMES: usize = 512;

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::ScanError;
 use crate::disk::index::files::{FileRow, PlaceNumber};
-use crate::disk::index::similar::Samples;
 use crate::disk::index::{Batch, Index, IndexError, ModuleNumber};
 use crate::tree::dir::Built;
 use crate::tree::hash::ID_LEN;
 use crate::tree::name::TreePath;
 use crate::tree::page::{PageError, PageSink};
+use crate::tree::list::Samples;
 
 /// One thing to be written.
 pub(super) enum Record {

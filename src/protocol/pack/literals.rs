@@ -1,13 +1,14 @@
 //! The literals of a pack, found again by what they are: content that no file holds any more.
 
 use super::Pack;
-use crate::protocol::batch::{Batch, Step};
+use crate::protocol::batch::Batch;
 use crate::protocol::limits::PACK_CONTENT_MAX;
 use crate::protocol::message::tag;
+use crate::protocol::step::Step;
 use crate::tree::hash::{ChunkId, FileId};
 use crate::tree::list::{Chunk, file_id};
 
-/// A chunk that the content of a pack holds.
+/// A chunk that the content of a pack holds. Of a file that is rebuilt from another it holds none whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Literal {
     /// What it is.
@@ -48,7 +49,10 @@ impl Pack {
             let literals = self.literals_of(number);
             let mut at = 0;
             for step in &batch.steps {
-                if let Step::Literal { lengths, last } = step {
+                if let Step::Literal { len } = step {
+                    at += usize::try_from(*len).unwrap_or(0);
+                }
+                if let Step::Chunks { lengths, last } = step {
                     let alone = fresh && *last && lengths.len() == 1;
                     for length in lengths {
                         let len = *length as usize;
