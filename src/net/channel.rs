@@ -228,7 +228,7 @@ impl Channel {
 }
 
 /// What the handshake settled for good.
-struct Facts {
+pub(super) struct Facts {
     agreed: Agreed,
     peer: Peer,
     address: Option<SocketAddr>,

@@ -50,6 +50,8 @@ pub(super) struct ContentAnswer<'s> {
     out: Out,
     current: Option<Sending<'s>>,
     hashing: Hashings,
+    /// Whether there is a receiver who can be asked.
+    asks: bool,
 }
 
 /// As [`Output`]; a batch comes with the context of its literals.
@@ -126,7 +128,12 @@ impl Hashings {
 impl<'s> ContentAnswer<'s> {
     pub(super) fn new(module: String, top: DirId, base: Option<DirId>) -> Self {
         let (todo, turns, out, hashing) = (VecDeque::new(), VecDeque::new(), Out::default(), Hashings::default());
-        Self { module, top, base, ended: false, todo, taken: 0, turns, out, current: None, hashing }
+        Self { module, top, base, ended: false, todo, taken: 0, turns, out, current: None, hashing, asks: true }
+    }
+
+    /// The same for all who have the base: nobody is asked for anything.
+    pub(super) fn for_all(module: String, top: DirId, base: Option<DirId>) -> Self {
+        Self { asks: false, ..Self::new(module, top, base) }
     }
 
     pub(super) fn handle(&mut self, source: &'s dyn Source, message: Option<&Message>) -> Result<(), u16> {
@@ -195,7 +202,7 @@ impl<'s> ContentAnswer<'s> {
         let turn = match item.way {
             way::WANTED | way::GAP if item.old.block != 0 => self.by_blocks(source, number, &item)?,
             way::GAP => return Err(refusal::BAD_REQUEST),
-            way::BASE if !source.keeps_blocks(&self.module) => self.by_asking(source, number, item)?,
+            way::BASE if self.asks && !source.keeps_blocks(&self.module) => self.by_asking(source, number, item)?,
             way::ALL | way::BASE | way::WANTED => Turn::Later(item),
             _ => return Err(refusal::BAD_REQUEST),
         };
