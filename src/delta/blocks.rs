@@ -42,9 +42,8 @@ const LISTED_FROM: u64 = 1_024;
 /// of the file, in order, four bytes each: a chunk begins with a block of its own.
 #[must_use]
 pub const fn kept_block(size: u64) -> Option<usize> {
-    match size {
-        LISTED_FROM..=SMALL_BLOCKS_TO => Some(BLOCK),
-        SMALL_BLOCKS_TO..=LARGE_BLOCKS_TO => Some(LARGE_BLOCK),
-        _ => None,
+    if size < LISTED_FROM || size > LARGE_BLOCKS_TO {
+        return None;
     }
+    Some(if size <= SMALL_BLOCKS_TO { BLOCK } else { LARGE_BLOCK })
 }

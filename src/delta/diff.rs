@@ -1,6 +1,7 @@
 //! The search: which pieces of new bytes are blocks of old ones.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::blocks::{Range, count};
 use super::rabin::{Rabin, Window};
@@ -28,10 +29,10 @@ pub enum Step {
 }
 
 /// What the short hashes are made of.
-#[derive(Clone, Copy)]
-pub struct Hashing<'a> {
+#[derive(Clone)]
+pub struct Hashing {
     /// The secret that both lists were made with.
-    pub rabin: &'a Rabin,
+    pub rabin: Arc<Rabin>,
     /// Bytes of a block.
     pub block: usize,
     /// Bits of each hash that are known, 32 at most: the lower ones.
@@ -39,8 +40,8 @@ pub struct Hashing<'a> {
 }
 
 /// Old blocks by their hash.
-pub struct Search<'a> {
-    hashing: Hashing<'a>,
+pub struct Search {
+    hashing: Hashing,
     window: Window,
     blocks: Vec<Block>,
     /// The first block of a hash; the others follow by [`Block::next`].
@@ -67,16 +68,17 @@ pub struct Around {
     pub after: Option<u64>,
 }
 
-impl<'a> Search<'a> {
+impl Search {
     /// Takes the blocks of `ranges`, which stand in ascending order and apart. Hashes beyond what a range may have are
     /// not looked at.
     #[must_use]
-    pub fn new(hashing: Hashing<'a>, ranges: &[Range<'_>]) -> Self {
+    pub fn new(hashing: Hashing, ranges: &[Range<'_>]) -> Self {
         let mask = if hashing.bits >= 32 { u32::MAX } else { (1 << hashing.bits) - 1 };
         let total: usize = ranges.iter().map(|range| range.hashes.len()).sum();
+        let (window, block) = (hashing.rabin.window(hashing.block), hashing.block);
         let mut search = Self {
             hashing,
-            window: hashing.rabin.window(hashing.block),
+            window,
             blocks: Vec::with_capacity(total),
             first: HashMap::with_capacity_and_hasher(total, Plain),
             filter: Filter::new(total),
@@ -84,9 +86,9 @@ impl<'a> Search<'a> {
         };
         for range in ranges {
             let (mut from, end) = (range.start, range.start.saturating_add(range.len));
-            let most = usize::try_from(count(range.len, hashing.block)).unwrap_or(usize::MAX);
+            let most = usize::try_from(count(range.len, block)).unwrap_or(usize::MAX);
             for hash in range.hashes.iter().take(most) {
-                let len = (end - from).min(hashing.block as u64);
+                let len = (end - from).min(block as u64);
                 search.add(Block { from, len: len as u32, hash: hash & mask, next: 0 });
                 from += len;
             }
@@ -311,11 +313,11 @@ mod tests {
 
     /// The steps from `old`, all of which is one range, to `new`, and what they make.
     fn steps(old: &[u8], new: &[u8], block: usize, bits: u32, around: Around) -> (Vec<Step>, Vec<u8>) {
-        let rabin = rabin();
+        let rabin = Arc::new(rabin());
         let mut hashes = Vec::new();
         rabin.list(old, block, &mut hashes);
         let range = Range { start: 0, len: old.len() as u64, hashes: &hashes };
-        let found = Search::new(Hashing { rabin: &rabin, block, bits }, &[range]).steps(new, around);
+        let found = Search::new(Hashing { rabin, block, bits }, &[range]).steps(new, around);
         let made = carry_out(&found, old, new);
         (found, made)
     }
@@ -421,9 +423,9 @@ mod tests {
             hashes in proptest::collection::vec(any::<u32>(), 0..200), len in 0u64..40_000,
             new in proptest::collection::vec(any::<u8>(), 0..3_000),
         ) {
-            let rabin = rabin();
+            let rabin = Arc::new(rabin());
             let range = Range { start: 17, len, hashes: &hashes };
-            let found = Search::new(Hashing { rabin: &rabin, block: BLOCK, bits: 24 }, &[range])
+            let found = Search::new(Hashing { rabin, block: BLOCK, bits: 24 }, &[range])
                 .steps(&new, Around { before: Some(17), after: Some(17 + len) });
             let total: u64 = found.iter().map(|step| match step { Step::Copy { len, .. } | Step::Literal { len } => *len }).sum();
             prop_assert_eq!(total, new.len() as u64);

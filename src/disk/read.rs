@@ -13,13 +13,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::chunks::{cut, read_full};
 use super::dir::{Dir, StatKey, look_fd};
 use super::index::files::FileRow;
-use super::index::similar::Samples;
 use crate::delta::blocks::{count, kept_block};
 use crate::delta::rabin::Rabin;
 use crate::tree::chunker::{Class, SAMPLE_LEN, sample_offsets};
 use crate::tree::entry::Meta;
 use crate::tree::hash::{ChunkId, FileId};
-use crate::tree::list::{Chunk, ListBuilder};
+use crate::tree::list::{Chunk, ListBuilder, Samples};
 use crate::tree::name::Name;
 use crate::tree::page::{Discard, PageError, PageSink};
 

@@ -66,7 +66,7 @@ impl Catalog {
     /// # Errors
     /// [`IndexError`] when the index cannot be opened once more.
     pub fn library(self: &Arc<Self>) -> Result<Library, IndexError> {
-        Ok(Library { reader: self.index.reader()?, catalog: self.clone() })
+        Ok(Library { reader: self.index.reader()?, catalog: self.clone(), binding: Vec::new() })
     }
 }
 
@@ -74,9 +74,16 @@ impl Catalog {
 pub struct Library {
     reader: Reader,
     catalog: Arc<Catalog>,
+    binding: Vec<u8>,
 }
 
 impl Library {
+    /// Answers on the connection whose handshake has this hash.
+    #[must_use]
+    pub fn bound(self, handshake_hash: &[u8]) -> Self {
+        Self { binding: handshake_hash.to_vec(), ..self }
+    }
+
     fn served(&self, module: &str) -> Result<Arc<Served>, u16> {
         self.catalog.get(module).ok_or(refusal::NO_MODULE)
     }
@@ -130,6 +137,10 @@ impl Source for Library {
         (look_fd(&file).ok()?.key.size == size).then(|| Box::new(OnDisk(file)) as Box<dyn ReadAt>)
     }
 
+    fn binding(&self) -> Vec<u8> {
+        self.binding.clone()
+    }
+
     fn paths_of(&self, module: &str, id: &FileId) -> Vec<TreePath> {
         let Some(served) = self.catalog.get(module) else { return Vec::new() };
         let found = self.reader.paths_of(served.number, id, SAME_FILES).unwrap_or_default();
@@ -153,9 +164,14 @@ impl Source for Library {
         self.reader.block_secret().inspect_err(log).ok().flatten()
     }
 
-    fn similar(&self, module: &str, _base: DirId, chunks: &[ChunkId]) -> Option<TreePath> {
+    fn keeps_blocks(&self, module: &str) -> bool {
+        let Some(served) = self.catalog.get(module) else { return false };
+        self.reader.block_bytes(served.number).inspect_err(log).is_ok_and(|bytes| bytes > 0)
+    }
+
+    fn similar(&self, module: &str, _base: DirId, samples: &[u64]) -> Option<TreePath> {
         let number = self.catalog.get(module)?.number;
-        let keys = self.reader.similar(number, chunks, SIMILAR_FILES).ok()?;
+        let keys = self.reader.similar(number, samples, SIMILAR_FILES).ok()?;
         keys.iter().find_map(|(key, _)| {
             self.reader.files_of_key(number, *key, 1).ok()?.into_iter().next().map(|found| found.0)
         })

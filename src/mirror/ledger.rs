@@ -7,12 +7,11 @@ use super::monitor::Monitor;
 use super::take_tree::index_failure;
 use crate::disk::dir::StatKey;
 use crate::disk::index::files::FileRow;
-use crate::disk::index::similar::Samples;
 use crate::disk::index::{Batch, Index, IndexError, ModuleNumber};
 use crate::disk::publish::{Removed, Step, Witness};
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::FileId;
-use crate::tree::list::chunks;
+use crate::tree::list::{Samples, chunks};
 use crate::tree::name::TreePath;
 
 /// Stops a switch when the operator wants it to.

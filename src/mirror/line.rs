@@ -1,15 +1,17 @@
 //! A peer's line, as the operations of a node use it: requests on streams, answers as messages, failures in three
 //! lines.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::dial::{dial, lost, unexpected};
+use super::dial::{dial, lost, nonsense, unexpected};
 use super::failure::Failure;
 use super::monitor::Monitor;
 use crate::net::{Channel, Stream};
 use crate::protocol::connection::Priority;
 use crate::protocol::message::Message;
 use crate::tree::address::Host;
+use crate::tree::codec::Malformed;
 
 /// A connection to a host, used about one module.
 pub(super) struct Line {
@@ -28,6 +30,8 @@ pub(super) struct Exchange<'l> {
     stream: Stream,
 }
 
+/// Bytes that are taken in while there is no room to send.
+const EARLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How often a wait looks whether the operator wants to stop.
 const LOOK_UP: Duration = Duration::from_millis(100);
 
@@ -82,6 +86,12 @@ impl Line {
         self.runtime.block_on(stream.send(message.tag, message.body)).map_err(|e| lost(&self.host, &e))
     }
 
+    /// The hash of the handshake, by which short hashes are keyed.
+    #[must_use]
+    pub(super) fn binding(&self) -> &[u8] {
+        self.channel.handshake_hash()
+    }
+
     /// Bytes that went out and came in so far, everything counted.
     #[must_use]
     pub(super) fn wire(&self) -> (u64, u64) {
@@ -110,6 +120,35 @@ impl Exchange<'_> {
     /// [`Failure`] when the connection is lost.
     pub(super) fn send(&self, message: Message) -> Result<(), Failure> {
         self.line.send_on(&self.stream, message)
+    }
+
+    /// As [`send`](Self::send); what comes until there is room goes to `early`.
+    ///
+    /// # Errors
+    /// [`Failure`] when the connection is lost, or the other end only talks.
+    pub(super) fn send_among(&self, message: Message, early: &mut VecDeque<Message>) -> Result<(), Failure> {
+        let sent = self.line.runtime.block_on(async {
+            let send = self.stream.send(message.tag, message.body);
+            tokio::pin!(send);
+            loop {
+                tokio::select! {
+                    biased;
+                    sent = &mut send => return sent.map(|()| true),
+                    came = self.stream.recv() => match came? {
+                        Some(came) => early.push_back(Message { tag: came.tag, body: came.body }),
+                        None => return Ok(false),
+                    },
+                }
+                if early.iter().map(Message::wire_len).sum::<usize>() > EARLY_BYTES_MAX {
+                    return Ok(false);
+                }
+            }
+        });
+        let deaf = || Malformed::Rule { what: "session", rule: "does not listen to what it asked for" };
+        match sent.map_err(|e| lost(&self.line.host, &e))? {
+            true => Ok(()),
+            false => Err(nonsense(&self.line.host, &deaf())),
+        }
     }
 
     /// Says that no further message follows.

@@ -54,7 +54,7 @@ async fn begin(
 /// Answers one request.
 fn answer(catalog: &Arc<Catalog>, stream: &Stream, request: &Message) -> Result<(), ChannelError> {
     let library = match catalog.library() {
-        Ok(library) => library,
+        Ok(library) => library.bound(stream.handshake_hash()),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the index fails");
             stream.reset(reset::APPLICATION + refusal::INTERNAL);

@@ -1,4 +1,4 @@
-//! Where fetched content lands, and where chunks that are here already are read from.
+//! Where fetched content lands, and where the bases of copies are read from.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -6,18 +6,14 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
-use crate::disk::chunks::each_chunk;
+use super::own::Own;
 use crate::disk::dir::Dir;
-use crate::disk::index::{Index, IndexError, Reader};
+use crate::disk::index::{Index, IndexError};
 use crate::disk::stage::{Stage, StageError, Staged};
 use crate::protocol::fetch::{Have, Landing, Shelf, Wanted};
-use crate::tree::chunker::Class;
-use crate::tree::dir::look_up;
-use crate::tree::entry::Body;
-use crate::tree::hash::{ChunkId, DirId, FileId, ID_LEN};
-use crate::tree::list::{Chunk, chunks};
+use crate::tree::hash::{DirId, FileId, ID_LEN};
 use crate::tree::name::TreePath;
-use crate::tree::page::{PageError, PageSink, PageSource};
+use crate::tree::page::{PageError, PageSink};
 
 /// Bytes of chunk list pages that are gathered before they are written to the index.
 const PAGES_GATHERED: usize = 4 * 1024 * 1024;
@@ -27,7 +23,6 @@ const WRITE_GATHERED: usize = 256 * 1024;
 /// The stage and the target, as one content stream uses them.
 pub(super) struct StageShelf<'a> {
     index: &'a Index,
-    reader: Reader,
     stage: &'a Stage,
     target: &'a Dir,
     /// The tree of the base that the sender copies from.
@@ -52,14 +47,8 @@ impl PageSink for Gathered {
 }
 
 impl<'a> StageShelf<'a> {
-    pub(super) fn new(
-        index: &'a Index,
-        stage: &'a Stage,
-        target: &'a Dir,
-        base: Option<DirId>,
-    ) -> Result<Self, IndexError> {
-        let reader = index.reader()?;
-        Ok(Self { index, reader, stage, target, base, own: HashMap::new(), pages: Gathered::default() })
+    pub(super) fn new(index: &'a Index, stage: &'a Stage, target: &'a Dir, base: Option<DirId>) -> Self {
+        Self { index, stage, target, base, own: HashMap::new(), pages: Gathered::default() }
     }
 
     /// Keeps what is known to be here of a file until it has come.
@@ -67,13 +56,13 @@ impl<'a> StageShelf<'a> {
         self.own.insert(id, own);
     }
 
-    pub(super) fn forget(&mut self, id: &FileId) {
-        self.own.remove(id);
+    /// What is known to be here of a file.
+    pub(super) fn known(&self, id: &FileId) -> Option<Rc<Own>> {
+        self.own.get(id).cloned()
     }
 
-    /// The bitmap of chunks that are not here; empty when nothing is known.
-    pub(super) fn wanted_bits(&self, id: &FileId) -> Vec<u8> {
-        self.own.get(id).map_or_else(Vec::new, |own| own.wanted_bits())
+    pub(super) fn forget(&mut self, id: &FileId) {
+        self.own.remove(id);
     }
 
     pub(super) fn flush_if_full(&mut self) -> Result<(), IndexError> {
@@ -100,21 +89,14 @@ impl Shelf for StageShelf<'_> {
         Ok(Box::new(InStage { staged, gathered: Vec::new(), written: 0 }))
     }
 
-    fn basis(&mut self, path: &TreePath) -> Option<Box<dyn Have>> {
-        let entry = look_up(&*self.reader, self.base?, path).ok()??;
-        let Body::File { id, .. } = entry.body else { return None };
-        let mut offset = 0;
-        let mut places = Vec::new();
-        for chunk in chunks(&*self.reader, id).ok()?? {
-            let chunk = chunk.ok()?;
-            places.push((chunk, offset));
-            offset += u64::from(chunk.len);
-        }
-        Some(Box::new(InFile { file: self.target.open_file_at(path).ok()?, places }))
+    fn basis(&mut self, path: &TreePath) -> Option<Rc<dyn Have>> {
+        // What the sender believes to stand there does, or the copies make nothing of use.
+        self.base?;
+        Some(Rc::new(InFile(self.target.open_file_at(path).ok()?)))
     }
 
-    fn own(&mut self, wanted: &Wanted) -> Option<Box<dyn Have>> {
-        Some(Box::new(OwnChunks(self.own.get(&wanted.id)?.clone())))
+    fn own(&mut self, wanted: &Wanted) -> Option<Rc<dyn Have>> {
+        self.own.get(&wanted.id).map(|own| own.clone() as Rc<dyn Have>)
     }
 
     fn pages(&mut self) -> &mut dyn PageSink {
@@ -164,106 +146,15 @@ impl Landing for InStage {
     }
 }
 
-/// The chunks of one file of the target.
-struct InFile {
-    file: File,
-    places: Vec<(Chunk, u64)>,
-}
+/// A file of the target as a basis.
+struct InFile(File);
 
 impl Have for InFile {
-    fn chunk(&mut self, index: u64) -> Option<Vec<u8>> {
-        let (chunk, offset) = self.places.get(usize::try_from(index).ok()?)?;
-        read_chunk(&self.file, chunk, *offset)
-    }
-}
-
-/// Reads a chunk where it should be; `None` when something else is there.
-fn read_chunk(file: &File, chunk: &Chunk, offset: u64) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; chunk.len as usize];
-    file.read_exact_at(&mut bytes, offset).ok()?;
-    (ChunkId::of(&bytes) == chunk.id).then_some(bytes)
-}
-
-/// What is here of a file whose chunk list is known.
-pub(super) struct Own {
-    list: Vec<Chunk>,
-    /// For each chunk of the list, the file and the offset where it is.
-    places: Vec<Option<(usize, u64)>>,
-    files: Vec<File>,
-}
-
-impl Own {
-    pub(super) fn new(list: Vec<Chunk>) -> Self {
-        Self { places: vec![None; list.len()], list, files: Vec::new() }
+    fn chunk(&self, _: u64) -> Option<Vec<u8>> {
+        None
     }
 
-    pub(super) fn ids(&self) -> Vec<ChunkId> {
-        self.list.iter().map(|chunk| chunk.id).collect()
-    }
-
-    pub(super) fn has_any(&self) -> bool {
-        self.places.iter().any(Option::is_some)
-    }
-
-    /// Finds chunks in what an earlier run has begun to write: its bytes are cut and hashed, and trusted no further.
-    pub(super) fn take_begun(&mut self, file: &File, class: Class) -> io::Result<()> {
-        let mut found = HashMap::new();
-        each_chunk(file, class, |offset, bytes| {
-            found.insert(ChunkId::of(bytes), offset);
-            Ok(())
-        })?;
-        self.take(&found, file.try_clone()?);
-        Ok(())
-    }
-
-    /// Finds chunks in a file of the target whose list is in the index.
-    pub(super) fn take_listed(
-        &mut self,
-        pages: &dyn PageSource,
-        target: &Dir,
-        path: &TreePath,
-        id: FileId,
-    ) -> Result<(), PageError> {
-        let Some(list) = chunks(pages, id)? else { return Ok(()) };
-        let Ok(file) = target.open_file_at(path) else { return Ok(()) };
-        let mut found = HashMap::new();
-        let mut offset = 0;
-        for chunk in list {
-            let chunk = chunk?;
-            found.insert(chunk.id, offset);
-            offset += u64::from(chunk.len);
-        }
-        self.take(&found, file);
-        Ok(())
-    }
-
-    fn take(&mut self, found: &HashMap<ChunkId, u64>, file: File) {
-        let number = self.files.len();
-        for (chunk, place) in self.list.iter().zip(&mut self.places) {
-            if place.is_none() {
-                *place = found.get(&chunk.id).map(|offset| (number, *offset));
-            }
-        }
-        self.files.push(file);
-    }
-
-    fn wanted_bits(&self) -> Vec<u8> {
-        let mut bits = vec![0u8; self.places.len().div_ceil(8)];
-        for (i, _) in self.places.iter().enumerate().filter(|(_, place)| place.is_none()) {
-            if let Some(byte) = bits.get_mut(i / 8) {
-                *byte |= 0x80 >> (i % 8);
-            }
-        }
-        bits
-    }
-}
-
-struct OwnChunks(Rc<Own>);
-
-impl Have for OwnChunks {
-    fn chunk(&mut self, index: u64) -> Option<Vec<u8>> {
-        let at = usize::try_from(index).ok()?;
-        let (chunk, place) = (self.0.list.get(at)?, self.0.places.get(at)?.as_ref()?);
-        read_chunk(self.0.files.get(place.0)?, chunk, place.1)
+    fn read(&self, from: u64, buffer: &mut [u8]) -> bool {
+        self.0.read_exact_at(buffer, from).is_ok()
     }
 }

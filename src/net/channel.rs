@@ -228,11 +228,11 @@ impl Channel {
 }
 
 /// What the handshake settled for good.
-struct Facts {
+pub(super) struct Facts {
     agreed: Agreed,
     peer: Peer,
     address: Option<SocketAddr>,
-    handshake_hash: Vec<u8>,
+    pub(super) handshake_hash: Vec<u8>,
     handshake_bytes: (u64, u64),
 }
 
@@ -248,7 +248,7 @@ pub(super) struct Shared {
     pub(super) ended: Notify,
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
-    facts: Facts,
+    pub(super) facts: Facts,
 }
 
 /// The state behind the lock.

@@ -155,6 +155,11 @@ impl Stream {
         }
     }
 
+    /// The hash of the handshake of its channel: the same at both ends, and of no other channel.
+    pub fn handshake_hash(&self) -> &[u8] {
+        &self.shared().facts.handshake_hash
+    }
+
     /// Bytes queued and not yet on their way.
     pub fn pending(&self) -> usize {
         self.id().map_or(0, |id| self.shared().lock().connection.pending(id))

@@ -1,12 +1,9 @@
-//! BATCH: steps and literals of one or more files, with matched bytes on both sides of each literal run as context.
+//! BATCH: steps that rebuild files, and the new bytes that they need.
 //!
-//! Body: `[batch.steps-length]` u32, `[batch.literals-length]` u32, `[batch.prefix-length]` u32 (all big-endian, all of
+//! Body: `[batch.steps-length]`, `[batch.literals-length]`, `[batch.prefix-length]`, each u32 big-endian (of the literals the
 //! unpacked bytes), `[batch.packing]` u8, then the steps, then the literals to the end. Bit 0 of the packing says that
 //! the literals are one zstd frame whose history is the prefix, bit 1 that the steps are packed (their length then
 //! counts the packed form).
-
-use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 
 use super::compress::{self, Level};
 use super::limits::{
@@ -14,149 +11,68 @@ use super::limits::{
 };
 use super::message::{Message, tag};
 use super::packed::{pack, unpack, unpack_exactly};
-use crate::tree::codec::{Malformed, bounded, decode, encode};
+use super::step::{Step, decode_steps, encode_steps};
+use crate::tree::codec::{Malformed, bounded};
 use crate::tree::name::TreePath;
 
-/// One step of rebuilding a file. On the wire: `[step.operation]`, `[step.first]`, `[step.count]`, `[step.lengths]`,
-/// `[step.path]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// New chunks of these lengths, whose bytes are the next literals; the file may end here.
-    Literal {
-        /// Bytes of each chunk.
-        lengths: Vec<u32>,
-        /// Nothing of the file follows.
-        last: bool,
-    },
-    /// The copies of this file come from the file at this path of the base. Stands before them, once a file.
-    Basis(TreePath),
-    /// Chunks of the basis.
-    Copy {
-        /// Index of the first in the basis' chunk list.
-        first: u64,
-        /// How many.
-        count: u64,
-    },
-    /// Chunks of the new file that the receiver said it has.
-    Have {
-        /// How many.
-        count: u64,
-    },
-    /// The file is complete.
-    End,
-    /// The file's content is no longer what the head says, so it cannot be sent; it ends here.
-    Gone,
+/// A part of the context of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The step that it belongs to.
+    pub step: usize,
+    /// What of it.
+    pub side: Side,
 }
 
-#[derive(Serialize, Deserialize)]
-struct WireStep(u8, u64, u64, Vec<u32>, ByteBuf);
-
-const LITERAL: u8 = 0;
-const COPY: u8 = 1;
-const HAVE: u8 = 2;
-const END: u8 = 3;
-const GONE: u8 = 4;
-const BASIS: u8 = 5;
-
-impl From<&Step> for WireStep {
-    fn from(step: &Step) -> Self {
-        let plain = |operation, first, count| Self(operation, first, count, Vec::new(), ByteBuf::new());
-        match step {
-            Step::Literal { lengths, last } => Self(LITERAL, u64::from(*last), 0, lengths.clone(), ByteBuf::new()),
-            Step::Copy { first, count } => plain(COPY, *first, *count),
-            Step::Have { count } => plain(HAVE, 0, *count),
-            Step::End => plain(END, 0, 0),
-            Step::Gone => plain(GONE, 0, 0),
-            Step::Basis(path) => Self(BASIS, 0, 0, Vec::new(), ByteBuf::from(path.as_bytes())),
-        }
-    }
-}
-
-impl TryFrom<WireStep> for Step {
-    type Error = Malformed;
-
-    fn try_from(wire: WireStep) -> Result<Self, Malformed> {
-        let WireStep(operation, first, count, lengths, path) = wire;
-        let rule = |rule| Err(Malformed::Rule { what: "step", rule });
-        if operation != LITERAL && !lengths.is_empty() || lengths.contains(&0) {
-            return rule("has lengths that it may not have");
-        }
-        if operation != BASIS && !path.is_empty() {
-            return rule("has a path that it may not have");
-        }
-        match operation {
-            LITERAL if first <= 1 && count == 0 && !lengths.is_empty() => {
-                Ok(Self::Literal { lengths, last: first == 1 })
-            }
-            COPY if count > 0 && first.checked_add(count).is_some() => Ok(Self::Copy { first, count }),
-            HAVE if first == 0 && count > 0 => Ok(Self::Have { count }),
-            END if first == 0 && count == 0 => Ok(Self::End),
-            GONE if first == 0 && count == 0 => Ok(Self::Gone),
-            BASIS if first == 0 && count == 0 => Ok(Self::Basis(TreePath::new(&path)?)),
-            _ => rule("is unknown or has fields that it may not have"),
-        }
-    }
-}
-
-impl Step {
-    /// Whether the file ends with it.
-    #[must_use]
-    pub fn ends_file(&self) -> bool {
-        matches!(self, Self::End | Self::Gone | Self::Literal { last: true, .. })
-    }
-
-    /// The lengths of the new chunks that it brings.
-    #[must_use]
-    pub fn lengths(&self) -> &[u32] {
-        match self {
-            Self::Literal { lengths, .. } => lengths,
-            _ => &[],
-        }
-    }
-
-    fn is_matched(&self) -> bool {
-        matches!(self, Self::Copy { .. } | Self::Have { .. })
-    }
-}
-
-/// Which matched chunks give context to a batch: for each literal run, the end of the chunk before it and the start of
-/// the chunk behind it, as far as both stand in the same batch and file.
-///
-/// Gives pairs of a step's index and which of its chunks is meant, in the order in which the bytes stand in the prefix.
-#[must_use]
-pub fn context(steps: &[Step]) -> Vec<(usize, Side)> {
-    let mut wanted = Vec::new();
-    for (i, step) in steps.iter().enumerate() {
-        let Step::Literal { last, .. } = step else { continue };
-        if let Some(before) = i.checked_sub(1)
-            && steps.get(before).is_some_and(Step::is_matched)
-        {
-            wanted.push((before, Side::End));
-        }
-        if !last && steps.get(i + 1).is_some_and(Step::is_matched) {
-            wanted.push((i + 1, Side::Start));
-        }
-    }
-    wanted
-}
-
-/// Which end of a matched step lies next to the literals.
+/// What of a step gives context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The first bytes of its first chunk.
+    /// Its first bytes, [`CONTEXT_LEN`] at most; of HAVE those of its first chunk.
     Start,
-    /// The last bytes of its last chunk.
-    End,
+    /// Its last bytes, [`CONTEXT_LEN`] at most; of HAVE those of its last chunk. If its start is context too, no byte of that.
+    End {
+        /// The start of the step is context too.
+        with_start: bool,
+    },
+    /// All of it, which is what OLD says.
+    All,
+}
+
+/// Which bytes give context to a batch: those of OLD steps, and for each literal the end of the matched bytes right before
+/// it and the start of those right behind it, as far as they stand in the same batch and file. They stand in the prefix in
+/// the order of the steps.
+#[must_use]
+pub fn context(steps: &[Step]) -> Vec<Part> {
+    let literal =
+        |at: Option<usize>| at.and_then(|at| steps.get(at)).is_some_and(|s| matches!(s, Step::Literal { .. }));
+    let mut parts = Vec::new();
+    for (at, step) in steps.iter().enumerate() {
+        match step {
+            Step::Old { .. } => parts.push(Part { step: at, side: Side::All }),
+            step if step.is_matched() => {
+                let (before, behind) = (literal(at.checked_sub(1)), literal(Some(at + 1)));
+                parts.extend(before.then_some(Part { step: at, side: Side::Start }));
+                parts.extend(behind.then_some(Part { step: at, side: Side::End { with_start: before } }));
+            }
+            _ => {}
+        }
+    }
+    parts
 }
 
 impl Side {
-    /// The bytes of `chunk` that become context.
+    /// Which of `len` bytes: offset and length. With `alone`, start and end are of the same bytes, else each of its own.
     #[must_use]
-    pub fn of(self, chunk: &[u8]) -> &[u8] {
-        let len = chunk.len().min(CONTEXT_LEN);
+    pub fn of(self, len: u64, alone: bool) -> (u64, u64) {
+        let most = CONTEXT_LEN as u64;
+        let start = len.min(most);
         match self {
-            Self::Start => chunk.get(..len).unwrap_or_default(),
-            Self::End => chunk.get(chunk.len() - len..).unwrap_or_default(),
+            Self::Start => (0, start),
+            Self::End { with_start } => {
+                let end = if with_start && alone { (len - start).min(most) } else { start };
+                (len - end, end)
+            }
+            Self::All => (0, len),
         }
     }
 }
@@ -195,11 +111,7 @@ impl<'a> Batch<'a> {
             return Err(rule("its packing is unknown"));
         }
         let (steps, literals) = rest.split_at_checked(steps_len).ok_or_else(|| rule("the steps are cut"))?;
-        let wire: Vec<WireStep> =
-            if packing & PACKED_STEPS == 0 { decode("steps", steps)? } else { decode("steps", &unpack(steps)?)? };
-        bounded("steps of a batch", wire.len() as u64, BATCH_STEPS_MAX as u64)?;
-        let steps: Vec<Step> = wire.into_iter().map(Step::try_from).collect::<Result<_, _>>()?;
-        let named: u64 = steps.iter().map(Step::literal_bytes).sum();
+        let steps = if packing & PACKED_STEPS == 0 { decode_steps(steps)? } else { decode_steps(&unpack(steps)?)? };
         if steps.is_empty() {
             return Err(rule("it has no steps"));
         }
@@ -210,8 +122,13 @@ impl<'a> Batch<'a> {
         if packing & PACKED_LITERALS == 0 && prefix_len > 0 {
             return Err(rule("it has a prefix and nothing that needs one"));
         }
-        if named != literals_len as u64 {
-            return Err(rule("the lengths of its chunks do not add up"));
+        let sum = |bytes: fn(&Step) -> u64| steps.iter().try_fold(0u64, |sum, step| sum.checked_add(bytes(step)));
+        if sum(Step::literal_bytes) != Some(literals_len as u64) {
+            return Err(rule("the lengths of its literals do not add up"));
+        }
+        let old = sum(|step| if let Step::Old { len, .. } = step { *len } else { 0 });
+        if old.is_none_or(|old| old > prefix_len as u64) && prefix_len > 0 {
+            return Err(rule("its context is longer than its prefix"));
         }
         Ok(Self { steps, prefix_len, literals_len, packed: packing & PACKED_LITERALS != 0, literals })
     }
@@ -229,13 +146,6 @@ impl<'a> Batch<'a> {
     }
 }
 
-impl Step {
-    /// How many literal bytes it takes.
-    pub(super) fn literal_bytes(&self) -> u64 {
-        self.lengths().iter().map(|length| u64::from(*length)).sum()
-    }
-}
-
 /// A batch that is being filled.
 #[derive(Debug, Default)]
 pub struct BatchWriter {
@@ -243,8 +153,6 @@ pub struct BatchWriter {
     lengths: usize,
     literals: Vec<u8>,
     prefix: Vec<u8>,
-    /// The end of the matched chunk right before, while a literal run may follow.
-    before: Vec<u8>,
 }
 
 impl BatchWriter {
@@ -260,53 +168,56 @@ impl BatchWriter {
         let size = self.literals.len() + more;
         !self.steps.is_empty() && size > super::limits::BATCH_TARGET
             || self.steps.len() + self.lengths / 4 >= BATCH_STEPS_MAX / 2
-            || self.prefix.len() + 2 * CONTEXT_LEN > BATCH_PREFIX_MAX
     }
 
-    /// Appends a new chunk.
-    pub fn literal(&mut self, bytes: &[u8]) {
+    /// Whether so many bytes of context have no place in it.
+    #[must_use]
+    pub fn is_full_of_context(&self, more: usize) -> bool {
+        self.prefix.len() + more > BATCH_PREFIX_MAX
+    }
+
+    /// Appends a chunk of a file that is sent whole.
+    pub fn chunk(&mut self, bytes: &[u8]) {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.lengths += 1;
         match self.steps.last_mut() {
-            Some(Step::Literal { lengths, last: false }) => lengths.push(length),
-            _ => {
-                self.prefix.append(&mut self.before);
-                self.steps.push(Step::Literal { lengths: vec![length], last: false });
-            }
+            Some(Step::Chunks { lengths, last: false }) => lengths.push(length),
+            _ => self.steps.push(Step::Chunks { lengths: vec![length], last: false }),
         }
         self.literals.extend_from_slice(bytes);
     }
 
-    /// Whether the next matched chunk's bytes are wanted as context: literals stand right before it.
+    /// Appends new bytes of a file. `before` is what the step before it gives as context, empty if it gives none.
+    pub fn literal(&mut self, bytes: &[u8], before: &[u8]) {
+        self.literals.extend_from_slice(bytes);
+        self.prefix.extend_from_slice(before);
+        let more = bytes.len() as u64;
+        match self.steps.last_mut() {
+            Some(Step::Literal { len }) => *len += more,
+            _ => self.steps.push(Step::Literal { len: more }),
+        }
+    }
+
+    /// Whether the next matched step gives its start as context: a literal stands right before it.
     #[must_use]
     pub fn wants_start(&self) -> bool {
-        matches!(self.steps.last(), Some(Step::Literal { last: false, .. }))
+        matches!(self.steps.last(), Some(Step::Literal { .. }))
     }
 
-    /// Appends a chunk of the basis (`Some` index) or one that the receiver has. `start` holds its bytes when
-    /// [`wants_start`](Self::wants_start) said so.
-    pub fn matched(&mut self, basis: Option<u64>, start: &[u8]) {
-        if self.wants_start() {
-            self.prefix.extend_from_slice(Side::Start.of(start));
-        }
-        self.before.clear();
-        match (self.steps.last_mut(), basis) {
-            (Some(Step::Copy { first, count }), Some(index)) if *first + *count == index => *count += 1,
-            (Some(Step::Have { count }), None) => *count += 1,
-            (_, Some(index)) => self.steps.push(Step::Copy { first: index, count: 1 }),
-            (_, None) => self.steps.push(Step::Have { count: 1 }),
-        }
-    }
-
-    /// Whether the last step is matched, so that its last chunk's end would be context of a literal.
+    /// Whether the last step is matched, so that its end is context of a literal that follows, and if so whether its start
+    /// was context too.
     #[must_use]
-    pub fn wants_end(&self) -> bool {
-        self.steps.last().is_some_and(Step::is_matched)
+    pub fn wants_end(&self) -> Option<Side> {
+        let (last, rest) = self.steps.split_last()?;
+        let with_start = matches!(rest.last(), Some(Step::Literal { .. }));
+        last.is_matched().then_some(Side::End { with_start })
     }
 
-    /// Gives the bytes of the last matched chunk, before a literal is appended.
-    pub fn end_of_match(&mut self, chunk: &[u8]) {
-        self.before = Side::End.of(chunk).to_vec();
+    /// Appends a COPY, a HAVE or an OLD, which is not to be one with the step before it. `context` is its start, when
+    /// [`wants_start`](Self::wants_start) says so, or all of an OLD.
+    pub fn step(&mut self, step: Step, context: &[u8]) {
+        self.prefix.extend_from_slice(context);
+        self.steps.push(step);
     }
 
     /// Says where the copies of the file that begins come from.
@@ -316,16 +227,14 @@ impl BatchWriter {
 
     /// Ends the file.
     pub fn end(&mut self) {
-        self.before.clear();
         match self.steps.last_mut() {
-            Some(Step::Literal { last, .. }) if !*last => *last = true,
+            Some(Step::Chunks { last, .. }) if !*last => *last = true,
             _ => self.steps.push(Step::End),
         }
     }
 
     /// Ends the file because its content is gone.
     pub fn gone(&mut self) {
-        self.before.clear();
         self.steps.push(Step::Gone);
     }
 
@@ -339,11 +248,13 @@ impl BatchWriter {
     #[must_use]
     pub fn take_with_context(&mut self) -> (Message, Vec<u8>) {
         let mut done = std::mem::take(self);
-        let wire: Vec<WireStep> = done.steps.iter().map(WireStep::from).collect();
-        let (mut steps, mut packing) = (encode(&wire), 0);
+        let (mut steps, mut packing) = (encode_steps(&done.steps), 0);
         if steps.len() > STEPS_PACKED_FROM {
-            steps = pack(&steps);
-            packing |= PACKED_STEPS;
+            let packed = pack(&steps);
+            if packed.len() < steps.len() {
+                steps = packed;
+                packing |= PACKED_STEPS;
+            }
         }
         let level = if done.literals.len() <= THOROUGH_MAX { Level::THOROUGH } else { Level::FAST };
         let packed = compress::literals(&done.literals, &done.prefix, level);
@@ -366,6 +277,6 @@ impl BatchWriter {
 }
 
 /// Bytes of steps from which they are packed.
-const STEPS_PACKED_FROM: usize = 512;
+const STEPS_PACKED_FROM: usize = 64;
 /// Bytes of literals up to which they are packed thoroughly.
 const THOROUGH_MAX: usize = 512 * 1024;

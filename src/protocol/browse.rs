@@ -220,7 +220,7 @@ mod tests {
     use crate::tree::chunker::Class;
     use crate::tree::dir::{Built, build};
     use crate::tree::entry::Meta;
-    use crate::tree::hash::{ChunkId, FileId, HeadId};
+    use crate::tree::hash::{FileId, HeadId};
     use crate::tree::page::{PageSink, PageSource, Pages};
 
     /// A tree of which only the pages matter.
@@ -275,7 +275,7 @@ mod tests {
         fn open(&self, _: &str, _: &TreePath, _: &Entry) -> Option<Box<dyn crate::protocol::sender::ReadAt>> {
             None
         }
-        fn similar(&self, _: &str, _: DirId, _: &[ChunkId]) -> Option<TreePath> {
+        fn similar(&self, _: &str, _: DirId, _: &[u64]) -> Option<TreePath> {
             None
         }
     }

@@ -67,7 +67,8 @@ pub fn literals(literals: &[u8], prefix: &[u8], level: Level) -> Option<Packed> 
 }
 
 /// Whether a sample of the data shrinks by 3 % at least.
-fn shrinks(data: &[u8]) -> bool {
+#[must_use]
+pub fn shrinks(data: &[u8]) -> bool {
     let apart = data.len() / SAMPLE_PLACES;
     let sample: Vec<u8> =
         data.chunks(apart.max(1)).flat_map(|part| part.iter().take(SAMPLE_PLACE_LEN)).copied().collect();

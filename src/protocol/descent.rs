@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 
-use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX};
+use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX, SHORT_LEN};
 use super::message::{Chunks, Message, tag};
 use super::packed::unpack;
 use super::sender::references;
+use super::short::Short;
 use crate::tree::chunker::Class;
 use crate::tree::codec::{Malformed, bounded, decode};
 use crate::tree::dir::DirKind;
 use crate::tree::edit::PageStore;
-use crate::tree::hash::{DirId, FileId};
-use crate::tree::list::{Chunk, file_id};
+use crate::tree::hash::DirId;
+use crate::tree::limits::SAMPLES_MAX;
 use crate::tree::page::{PageError, decode_sent};
 
 /// Why a descent failed.
@@ -88,40 +89,42 @@ impl Descent {
     }
 }
 
+/// A file by its chunks, as the sender names them for this connection.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ShortList {
+    /// Its chunks in order; none when the sender could not name them.
+    pub chunks: Vec<Short>,
+    /// Chunk ids by which a similar file is found.
+    pub samples: Vec<u64>,
+}
+
 /// Takes the chunk list of one file.
 #[derive(Default)]
 pub struct ListReader {
-    chunks: Vec<Chunk>,
+    chunks: Vec<Short>,
 }
 
 impl ListReader {
-    /// Takes one CHUNKS body; gives the list behind its last part, empty when the sender could not give it.
+    /// Takes one CHUNKS body; gives the list behind its last part.
     ///
     /// # Errors
-    /// [`Malformed`] when it is not the list of the file `id`.
-    pub fn chunks(
-        &mut self,
-        body: &[u8],
-        id: FileId,
-        size: u64,
-        class: Class,
-    ) -> Result<Option<Vec<Chunk>>, Malformed> {
+    /// [`Malformed`] when it cannot be that of a file of `size` bytes.
+    pub fn chunks(&mut self, body: &[u8], size: u64, class: Class) -> Result<Option<ShortList>, Malformed> {
+        let rule = |rule| Malformed::Rule { what: "chunk list", rule };
         let part: Chunks = decode("chunk list", body)?;
-        bounded("chunks of a message", part.list.len() as u64, CHUNKS_MAX as u64)?;
-        if part.list.is_empty() && !part.last {
-            return Err(Malformed::Rule { what: "chunk list", rule: "a part of it is empty" });
+        let (short, rest) = part.short.as_chunks::<SHORT_LEN>();
+        bounded("chunks of a message", short.len() as u64, CHUNKS_MAX as u64)?;
+        if !rest.is_empty() {
+            return Err(rule("an id is cut"));
         }
-        self.chunks.extend(part.list);
+        if !part.last && (short.is_empty() || !part.samples.is_empty()) {
+            return Err(rule("a part of it is empty, or has samples and is not the last"));
+        }
+        bounded("samples of a file", part.samples.len() as u64, SAMPLES_MAX as u64)?;
+        self.chunks.extend(short);
         let least = class.sizes().0 as u64;
         bounded("chunks of a file", self.chunks.len() as u64, size / least + 1)?;
-        if !part.last {
-            return Ok(None);
-        }
-        let chunks = std::mem::take(&mut self.chunks);
-        let named = file_id(&chunks).is_ok_and(|named| named == id);
-        if !chunks.is_empty() && !named {
-            return Err(Malformed::Rule { what: "chunk list", rule: "does not hash to the file's id" });
-        }
-        Ok(Some(chunks))
+        let chunks = |own: &mut Self| ShortList { chunks: std::mem::take(&mut own.chunks), samples: part.samples };
+        Ok(part.last.then(|| chunks(self)))
     }
 }

@@ -164,11 +164,36 @@ pub const PATHS_WAITING_MAX: usize = 4 * PATHS_MAX;
 /// Bytes of one message that asks for lists or content.
 pub const PATHS_BYTES_MAX: u32 = 1024 * 1024;
 /// Chunks in one message of a chunk list; the receiver refuses more.
-pub const CHUNKS_MAX: usize = 16_384;
+pub const CHUNKS_MAX: usize = 65_536;
+/// Bytes of the short id of a chunk.
+pub const SHORT_LEN: usize = 6;
 /// Bytes of one message of a chunk list.
 pub const CHUNKS_BYTES_MAX: u32 = 1024 * 1024;
 /// References to leaf pages in one message; the receiver refuses more.
 pub const LEAVES_MAX: usize = 4_096;
+
+// Blocks of old bytes
+
+/// Bytes of the hash of a block on the wire.
+pub const BLOCK_HASH_LEN: usize = 3;
+/// Smallest and largest block; each power of two between them is allowed. Whoever is told of another refuses it.
+pub const BLOCK_MIN: usize = 128;
+/// As [`BLOCK_MIN`].
+pub const BLOCK_LEN_MAX: usize = 4_096;
+/// Blocks of one file that come with its FILES; the sender refuses more.
+pub const BLOCKS_MAX: usize = 65_536;
+/// Blocks that one LOOK asks for; the receiver gives none for more.
+pub const LOOK_BLOCKS_MAX: usize = 262_144;
+/// Bytes of old content that one file's gaps name; beyond, they are refused, or no blocks are given.
+pub const GAP_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Gaps of one file that one message names; beyond, they are refused, or no blocks are given.
+pub const GAPS_MAX: usize = 65_536;
+/// Bytes of a LOOK or of BLOCKS.
+pub const LOOK_BYTES_MAX: u32 = 1024 * 1024;
+/// LOOKs for one file; the receiver gives no blocks for more.
+pub const LOOKS_MAX: u8 = 2;
+/// Files that a sender has begun and not sent because it waits for blocks; it begins no more.
+pub const LOOKS_AHEAD_MAX: usize = 256;
 
 // Batches of content
 

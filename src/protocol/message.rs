@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 
 use super::limits::{
-    BATCH_MAX, CHUNKS_BYTES_MAX, MESSAGE_HEADER_LEN, PACKED_MAX, PATHS_BYTES_MAX, PATHS_MAX, REQUEST_MAX, ROUTE_MAX,
-    STATE_MAX, WANT_MAX,
+    BATCH_MAX, CHUNKS_BYTES_MAX, LOOK_BYTES_MAX, MESSAGE_HEADER_LEN, PACKED_MAX, PATHS_BYTES_MAX, PATHS_MAX,
+    REQUEST_MAX, ROUTE_MAX, STATE_MAX, WANT_MAX,
 };
-use crate::tree::codec::{Malformed, bounded};
+use super::packed::{pack, unpack};
+use crate::tree::codec::{Malformed, bounded, decode, encode};
 use crate::tree::entry::Attribute;
 use crate::tree::hash::HeadId;
-use crate::tree::list::{Chunk, ListRef};
+use crate::tree::list::ListRef;
 use crate::tree::name::TreePath;
 
 /// Message tags: `[message.tag]`.
@@ -63,6 +64,10 @@ pub mod tag {
     pub const OFFER: u8 = 21;
     /// On the stream of FOLLOW: what the receiver has published; it can take the next OFFER.
     pub const AT: u8 = 22;
+    /// On the stream of CONTENT: the sender wants to know old bytes of a file by their blocks.
+    pub const LOOK: u8 = 23;
+    /// Answer to LOOK: the hashes of those blocks.
+    pub const BLOCKS: u8 = 24;
 }
 
 /// Codes of REFUSED. What is not there and what may not be seen look the same.
@@ -91,6 +96,7 @@ pub const fn body_max(tag: u8) -> Option<u32> {
         tag::CHANGES | tag::PAGES => Some(PACKED_MAX),
         tag::WANT => Some(WANT_MAX),
         tag::PATHS | tag::FILES => Some(PATHS_BYTES_MAX),
+        tag::LOOK | tag::BLOCKS => Some(LOOK_BYTES_MAX),
         tag::CHUNKS | tag::LEAVES => Some(CHUNKS_BYTES_MAX),
         tag::BATCH => Some(BATCH_MAX),
         _ => None,
@@ -231,8 +237,12 @@ pub struct Paths(pub Vec<TreePath>);
 pub struct Chunks {
     /// `[chunks.last]`: the list of this file ends here.
     pub last: bool,
-    /// `[chunks.list]`: pairs of chunk id and length.
-    pub list: Vec<Chunk>,
+    /// `[chunks.short]`: the [short ids](super::short) of its chunks, without their lengths.
+    #[serde(with = "serde_bytes")]
+    pub short: Vec<u8>,
+    /// `[chunks.samples]`: with the last part, the first eight bytes, big-endian, of the smallest chunk ids of the file,
+    /// ascending, by which a similar file is found; [`SAMPLES_MAX`](crate::tree::limits::SAMPLES_MAX) at most.
+    pub samples: Vec<u64>,
 }
 
 /// One file of FILES.
@@ -245,21 +255,85 @@ pub struct FileItem {
     /// `[file.wanted]`: for [`way::WANTED`], one bit for each chunk, first chunk in the highest bit of the first byte.
     #[serde(with = "serde_bytes")]
     pub wanted: Vec<u8>,
+    /// `[file.old]`: the old bytes of the basis that are known by blocks.
+    pub old: OldBlocks,
+}
+
+impl FileItem {
+    /// A file by a way that needs nothing else.
+    #[must_use]
+    pub fn plain(path: TreePath, way: u8) -> Self {
+        Self { path, way, wanted: Vec::new(), old: OldBlocks::default() }
+    }
 }
 
 /// How content is wanted.
 pub mod way {
     /// All of it, as literals.
     pub const ALL: u8 = 0;
-    /// Against the base of the request: copies from the chunks that it has.
+    /// Against the base of the request: copies from the file that it has.
     pub const BASE: u8 = 1;
-    /// The chunks of the bitmap, as literals; the receiver has the others.
+    /// The chunks of the bitmap; the receiver has the others.
     pub const WANTED: u8 = 2;
+    /// All of it, against the old bytes of one gap.
+    pub const GAP: u8 = 3;
 }
 
-/// FILES: files whose content is wanted, in this order: `[files.list]`.
+/// FILES: files whose content is wanted, in this order: `[files.list]`. It travels packed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files(pub Vec<FileItem>);
+
+impl Files {
+    /// The message.
+    #[must_use]
+    pub fn message(&self) -> Message {
+        Message { tag: tag::FILES, body: pack(&encode(self)) }
+    }
+
+    /// Reads the body of the message.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn of(body: &[u8]) -> Result<Self, Malformed> {
+        decode("files", &unpack(body)?)
+    }
+}
+
+/// Old bytes of a file by the hashes of their blocks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldBlocks {
+    /// `[old.block]`: bytes of a block; 0 for no blocks at all.
+    pub block: u32,
+    /// `[old.gaps]`: of each gap, how far behind the one before it it begins, and its length.
+    pub gaps: Vec<u64>,
+    /// `[old.hashes]`: three bytes for each block, of all gaps in order.
+    #[serde(with = "serde_bytes")]
+    pub hashes: Vec<u8>,
+}
+
+/// LOOK: asks for the blocks of old bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// `[look.file]`: the number of the file among all that were asked for on this stream, from 0.
+    pub file: u64,
+    /// `[look.basis]`: the path in the base of the file that they are of; empty for the one that the receiver chose.
+    #[serde(with = "serde_bytes")]
+    pub basis: Vec<u8>,
+    /// `[look.block]`: bytes of a block.
+    pub block: u32,
+    /// `[look.gaps]`: as in [`OldBlocks`].
+    pub gaps: Vec<u64>,
+}
+
+/// BLOCKS: the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocks {
+    /// `[blocks.file]`: as in the question.
+    pub file: u64,
+    /// `[blocks.hashes]`: three bytes for each block; none if the bytes are not there.
+    #[serde(with = "serde_bytes")]
+    pub hashes: Vec<u8>,
+}
 
 /// LEAVES: the leaf pages of the next file, so that each can be checked as it arrives.
 #[derive(Debug, Clone, Serialize, Deserialize)]

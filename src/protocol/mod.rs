@@ -35,6 +35,8 @@ pub mod preface;
 pub mod record;
 pub mod sender;
 mod sender_content;
+pub mod short;
+pub mod step;
 
 #[cfg(test)]
 mod refusal_tests;

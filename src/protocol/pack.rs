@@ -15,9 +15,10 @@ pub use file::PEEK_LEN;
 pub use literals::Literal;
 pub use reader::PushReader;
 
-use super::batch::{Batch, Step};
+use super::batch::Batch;
 use super::limits::PUSH_STEPS_MAX;
 use super::message::{FileItem, Files, Message, Offer, tag};
+use super::step::Step;
 use crate::tree::codec::{Malformed, bounded};
 use crate::tree::hash::HeadId;
 
@@ -63,14 +64,18 @@ impl Pack {
         let files = if with_content { self.files.as_slice() } else { &[] };
         let offer = Message::new(tag::OFFER, &self.offer(files.len(), content.len()));
         let changes = self.changes.iter().map(|body| Message { tag: tag::CHANGES, body: body.clone() });
-        std::iter::once(offer).chain(changes).chain(files_message(files)).chain(content.iter().cloned())
+        std::iter::once(offer)
+            .chain(changes)
+            .chain((!files.is_empty()).then(|| files_message(files)))
+            .chain(content.iter().cloned())
     }
 
     /// Bytes of FILES and content on the wire, headers included: what
     /// [`PUSH_CONTENT_MAX`](super::limits::PUSH_CONTENT_MAX) bounds.
     #[must_use]
     pub fn content_bytes(&self) -> usize {
-        files_message(&self.files).iter().chain(&self.content).map(Message::wire_len).sum()
+        let files = if self.files.is_empty() { 0 } else { files_message(&self.files).wire_len() };
+        files + self.content.iter().map(Message::wire_len).sum::<usize>()
     }
 
     fn offer(&self, files: usize, content: usize) -> Offer {
@@ -80,8 +85,8 @@ impl Pack {
     }
 }
 
-fn files_message(files: &[FileItem]) -> Option<Message> {
-    (!files.is_empty()).then(|| Message::new(tag::FILES, &Files(files.to_vec())))
+fn files_message(files: &[FileItem]) -> Message {
+    Files(files.to_vec()).message()
 }
 
 /// Whether each file of the content is gone, in order. Packed steps may be far more than the bytes that they came in, so

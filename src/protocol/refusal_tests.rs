@@ -1,19 +1,23 @@
 //! What no honest peer sends, one message at a time.
 
+use std::rc::Rc;
+
 use super::batch::{Batch, BatchWriter};
 use super::change::{ChangeError, ChangeReader};
-use super::descent::{Descent, ListReader};
+use super::descent::{Descent, ListReader, ShortList};
 use super::fetch::{Fetch, Have, Landing, Outcome, Shelf, Wanted};
-use super::limits::{CHUNKS_MAX, LEAVES_MAX};
+use super::limits::{CHUNKS_MAX, LEAVES_MAX, SHORT_LEN};
 use super::message::{Chunks, LeafRefs, List, Message, Refused, WireChange, operation, tag, way};
 use super::packed::pack;
+use super::step::{Step, encode_steps};
 use crate::tree::chunker::Class;
 use crate::tree::codec::{decode, encode};
 use crate::tree::dir::{Built, build, empty};
 use crate::tree::edit::EditError;
 use crate::tree::entry::{Body, Entry, Meta};
 use crate::tree::hash::{ChunkId, DirId, FileId};
-use crate::tree::list::{Chunk, ListRef};
+use crate::tree::limits::SAMPLES_MAX;
+use crate::tree::list::ListRef;
 use crate::tree::name::{Name, TreePath};
 use crate::tree::page::{Discard, PageSink, Pages};
 
@@ -69,14 +73,17 @@ fn messages_that_bring_nothing_are_refused() {
     let nothing = pack(&encode(&Vec::<u8>::new()));
     assert!(ChangeReader::new(None, 9).apply(&nothing, &mut pages).is_err());
     assert!(Descent::new(empty()).pages(&nothing, &mut pages).is_err());
-    let part = |last, list| encode(&Chunks { last, list });
-    let chunks = |body: Vec<u8>| ListReader::default().chunks(&body, FileId::of(b""), 1 << 40, Class::Fine);
-    assert!(chunks(part(false, Vec::new())).is_err());
-    assert_eq!(chunks(part(true, Vec::new())).unwrap(), Some(Vec::new()));
-    let chunk = Chunk { id: ChunkId::of(b"x"), len: 1 };
-    assert!(chunks(part(false, vec![chunk; CHUNKS_MAX])).is_ok());
-    assert!(chunks(part(false, vec![chunk; CHUNKS_MAX + 1])).is_err());
-    assert!(Batch::decode(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x90]).is_err());
+    let part = |last, short, samples| encode(&Chunks { last, short, samples });
+    let chunks = |body: Vec<u8>| ListReader::default().chunks(&body, 1 << 40, Class::Fine);
+    assert!(chunks(part(false, Vec::new(), Vec::new())).is_err());
+    assert_eq!(chunks(part(true, Vec::new(), Vec::new())).unwrap(), Some(ShortList::default()));
+    assert!(chunks(part(false, vec![1; CHUNKS_MAX * SHORT_LEN], Vec::new())).is_ok());
+    assert!(chunks(part(false, vec![1; (CHUNKS_MAX + 1) * SHORT_LEN], Vec::new())).is_err());
+    assert!(chunks(part(true, vec![1; SHORT_LEN + 1], Vec::new())).is_err());
+    assert!(chunks(part(true, vec![1; SHORT_LEN], vec![1; SAMPLES_MAX])).is_ok());
+    assert!(chunks(part(true, vec![1; SHORT_LEN], vec![1; SAMPLES_MAX + 1])).is_err());
+    assert!(chunks(part(false, vec![1; SHORT_LEN], vec![1])).is_err());
+    assert!(Batch::decode(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]).is_err());
 }
 
 #[test]
@@ -100,15 +107,14 @@ fn leaves_come_once_and_only_for_whole_files() {
 
 #[test]
 fn a_basis_stands_at_the_start_of_its_file_and_a_prefix_before_packed_literals() {
-    let batch = |steps: &[(u8, u64, u64, Vec<u32>, &serde_bytes::Bytes)], prefix: u8| {
-        let steps = encode(&steps);
+    let batch = |steps: &[Step], prefix: u8| {
+        let steps = encode_steps(steps);
         let mut body = vec![0, 0, 0, u8::try_from(steps.len()).unwrap(), 0, 0, 0, 0, 0, 0, 0, prefix, 0];
         body.extend(steps);
         Batch::decode(&body).is_ok()
     };
-    let basis = || (5, 0, 0, vec![], serde_bytes::Bytes::new(b"f"));
-    let copy = || (1, 0, 1, vec![], serde_bytes::Bytes::new(b""));
-    let end = || (3, 0, 0, vec![], serde_bytes::Bytes::new(b""));
+    let basis = || Step::Basis(TreePath::new(b"f").unwrap());
+    let (copy, end) = (|| Step::Copy { from: 0, len: 1 }, || Step::End);
     assert!(batch(&[basis(), copy(), end(), basis(), copy()], 0));
     assert!(!batch(&[basis(), basis(), copy()], 0));
     assert!(!batch(&[copy(), basis(), copy()], 0));
@@ -141,10 +147,10 @@ impl Shelf for Nowhere {
     fn begin(&mut self, _: &Wanted) -> std::io::Result<Box<dyn Landing>> {
         Ok(Box::new(Self(Discard)))
     }
-    fn basis(&mut self, _: &TreePath) -> Option<Box<dyn Have>> {
+    fn basis(&mut self, _: &TreePath) -> Option<Rc<dyn Have>> {
         None
     }
-    fn own(&mut self, _: &Wanted) -> Option<Box<dyn Have>> {
+    fn own(&mut self, _: &Wanted) -> Option<Rc<dyn Have>> {
         None
     }
     fn pages(&mut self) -> &mut dyn PageSink {
@@ -161,17 +167,16 @@ fn missing_context_makes_no_liar_of_who_sends_a_whole_file_in_the_same_batch() {
     }
     let mut writer = BatchWriter::default();
     writer.basis(TreePath::new(b"edited").unwrap());
-    writer.matched(Some(0), &[]);
+    writer.step(Step::Copy { from: 0, len: 4_000 }, &[]);
     // Noise that only its context makes short, so that it cannot be read without.
     let mut noise = [0; 4_000];
     blake3::Hasher::new().finalize_xof().fill(&mut noise);
-    writer.end_of_match(&noise);
-    writer.literal(&noise);
+    writer.literal(&noise, &noise);
     writer.end();
-    writer.literal(&[3; 5_000]);
+    writer.chunk(&[3; 5_000]);
     let first = writer.take();
     assert!(Batch::decode(&first.body).unwrap().prefix_len > 0);
-    writer.literal(&[4; 5_000]);
+    writer.chunk(&[4; 5_000]);
     writer.end();
     let second = writer.take();
     let mut shelf = Nowhere(Discard);

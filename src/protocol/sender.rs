@@ -7,15 +7,16 @@
 use std::collections::VecDeque;
 
 use super::change::ChangeWriter;
-use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX, PACKED_TARGET, PATHS_MAX, PATHS_WAITING_MAX};
+use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX, PACKED_TARGET, PATHS_MAX, PATHS_WAITING_MAX, SHORT_LEN};
 use super::message::{AtHead, Chunks, List, Message, Module, Paths, Poll, Refused, State, Tree, refusal, tag};
 use super::packed::pack;
 use super::sender_content::ContentAnswer;
+use super::short::ShortIds;
 use crate::tree::codec::{decode, encode};
 use crate::tree::dir::{Built, DirKind, look_up};
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{ChunkId, DirId, FileId, HeadId};
-use crate::tree::list::{Chunk, Leaves, file_id};
+use crate::tree::list::{Chunk, Samples, chunks, file_id};
 use crate::tree::name::TreePath;
 use crate::tree::page::{Page, PageSource, Trust};
 
@@ -47,8 +48,8 @@ pub trait Source {
     fn pages(&self) -> &dyn PageSource;
     /// The content of the file at `path`, if what is on disk is still what `entry` says.
     fn open(&self, module: &str, path: &TreePath, entry: &Entry) -> Option<Box<dyn ReadAt>>;
-    /// A file of the tree `base` that shares chunks with these.
-    fn similar(&self, module: &str, base: DirId, chunks: &[ChunkId]) -> Option<TreePath>;
+    /// A file of the tree `base` that shares one of these [samples](Samples) with another.
+    fn similar(&self, module: &str, base: DirId, samples: &[u64]) -> Option<TreePath>;
     /// A few paths at which a file of this id may be; none for a source that does not look.
     fn paths_of(&self, _module: &str, _id: &FileId) -> Vec<TreePath> {
         Vec::new()
@@ -68,6 +69,14 @@ pub trait Source {
     /// The secret that such lists are made with.
     fn block_secret(&self) -> Option<[u8; 32]> {
         None
+    }
+    /// Whether such lists are kept of the module's files. If not, the receiver is asked for the blocks of what it has.
+    fn keeps_blocks(&self, _module: &str) -> bool {
+        false
+    }
+    /// The hash of the handshake with this peer, by which short hashes are keyed.
+    fn binding(&self) -> Vec<u8> {
+        Vec::new()
     }
 }
 
@@ -223,7 +232,7 @@ impl<'s> Answer<'s> {
                 *ended = true;
                 Ok(())
             }
-            (Work::Content(content), message) => content.handle(message),
+            (Work::Content(content), message) => content.handle(self.source, message),
             (Work::Ready | Work::Tree(_), None) => Ok(()),
             _ => Err(refusal::BAD_REQUEST),
         }
@@ -335,24 +344,27 @@ pub(super) fn only_chunk(
 
 /// A list that cannot be given is an empty one, which no file with content has.
 fn list_messages(source: &dyn Source, module: &str, top: DirId, path: &TreePath) -> Result<VecDeque<Message>, u16> {
-    let mut messages = VecDeque::new();
-    let mut part = Vec::new();
+    let ids = ShortIds::new(&source.binding());
+    let (mut messages, mut short, mut samples) = (VecDeque::new(), Vec::new(), Samples::default());
     if let Some(entry) = file_at(source, top, path)?
         && let Body::File { size, id, .. } = entry.body
         && size > 0
     {
-        if source.pages().page(id.as_bytes()).map_err(|e| internal(&e))?.is_some() {
-            for leaf in Leaves::new(source.pages(), id) {
-                part.extend(leaf.map_err(|e| internal(&e))?.1);
-                if part.len() >= CHUNKS_MAX / 2 {
-                    messages
-                        .push_back(Message::new(tag::CHUNKS, &Chunks { last: false, list: std::mem::take(&mut part) }));
+        if let Some(list) = chunks(source.pages(), id).map_err(|e| internal(&e))? {
+            for chunk in list {
+                let chunk = chunk.map_err(|e| internal(&e))?;
+                short.extend_from_slice(&ids.of(&chunk.id));
+                samples.add(&chunk.id);
+                if short.len() >= CHUNKS_MAX / 2 * SHORT_LEN {
+                    let part = Chunks { last: false, short: std::mem::take(&mut short), samples: Vec::new() };
+                    messages.push_back(Message::new(tag::CHUNKS, &part));
                 }
             }
-        } else {
-            part.extend(only_chunk(source, module, path, &entry).map(|(chunk, _)| chunk));
+        } else if let Some((chunk, _)) = only_chunk(source, module, path, &entry) {
+            short.extend_from_slice(&ids.of(&chunk.id));
         }
     }
-    messages.push_back(Message::new(tag::CHUNKS, &Chunks { last: true, list: part }));
+    let last = Chunks { last: true, short, samples: samples.ids().to_vec() };
+    messages.push_back(Message::new(tag::CHUNKS, &last));
     Ok(messages)
 }

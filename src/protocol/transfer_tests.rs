@@ -3,26 +3,37 @@
 mod push;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
 use proptest::prelude::*;
 
 use super::batch::Batch;
 use super::change::ChangeReader;
-use super::descent::{Descent, ListReader};
+use super::descent::{Descent, ListReader, ShortList};
 use super::fetch::{Fetch, FetchError, Have, Landing, Outcome, Shelf, Wanted};
-use super::message::{AtHead, Content, FileItem, Files, Message, Module, Paths, Poll, State, Tree, refusal, tag, way};
+use super::limits::{LOOK_BLOCKS_MAX, LOOKS_MAX};
+use super::message::{
+    AtHead, Blocks, Content, FileItem, Files, Look, Message, Module, OldBlocks, Paths, Poll, State, Tree, refusal, tag,
+    way,
+};
 use super::pack::{Literal, Pack};
 use super::sender::{Answer, Output, ReadAt, Source};
+use super::short::{ShortIds, block_hashing, first_look, pack_gaps, pack_hashes, unpack_gaps};
+use crate::delta::blocks::kept_block;
+use crate::delta::rabin::Rabin;
 use crate::tree::chunker::Class;
+use crate::tree::codec::decode;
 use crate::tree::diff::changes;
 use crate::tree::dir::{Built, build, look_up};
 use crate::tree::entry::{Body, Entry, Meta};
 use crate::tree::hash::{ChunkId, DirId, FileId, HeadId};
-use crate::tree::list::{Chunk, ListBuilder, chunks};
+use crate::tree::list::{Chunk, ListBuilder, chunks, file_id};
 use crate::tree::name::TreePath;
 use crate::tree::page::{PageSink, PageSource, Pages};
+
+/// The handshake of the connection on which all of this happens.
+const BINDING: &[u8] = b"a handshake";
 
 /// Content by path; a path ending in a slash is an empty directory.
 type Files0 = BTreeMap<String, Vec<u8>>;
@@ -84,13 +95,30 @@ struct Sender {
     knows_old: bool,
     /// What is kept of the past.
     pack: Option<Pack>,
+    /// Lists of blocks by content, if they are kept.
+    lists: Option<HashMap<FileId, Vec<u32>>>,
+}
+
+const SECRET: [u8; 32] = [5; 32];
+
+/// The list that is kept of a content.
+fn kept(bytes: &[u8]) -> Option<(FileId, Vec<u32>)> {
+    let (rabin, block) = (Rabin::new(&SECRET), kept_block(bytes.len() as u64)?);
+    let mut hashes = Vec::new();
+    pieces(bytes).iter().for_each(|chunk| rabin.list(chunk, block, &mut hashes));
+    Some((file_id(&cut(bytes, Class::Fine)).unwrap(), hashes))
 }
 
 impl Sender {
     fn new(old: &Files0, new: &Files0) -> Self {
         let mut pages = Pages::new();
         let (old, built) = (tree(old, "", &mut pages), tree(new, "", &mut pages));
-        Self { pages, old, new: built, files: new.clone(), knows_old: true, pack: None }
+        Self { pages, old, new: built, files: new.clone(), knows_old: true, pack: None, lists: None }
+    }
+
+    /// One that keeps lists of the old state.
+    fn with_lists(old: &Files0, new: &Files0) -> Self {
+        Self { lists: Some(old.values().filter_map(|bytes| kept(bytes)).collect()), ..Self::new(old, new) }
     }
 }
 
@@ -113,13 +141,25 @@ impl Source for Sender {
     fn open(&self, _: &str, path: &TreePath, _: &Entry) -> Option<Box<dyn ReadAt>> {
         Some(Box::new(Bytes(self.files.get(&path.to_string())?.clone())))
     }
-    fn similar(&self, _: &str, base: DirId, wanted: &[ChunkId]) -> Option<TreePath> {
+    fn block_list(&self, _: &str, id: &FileId) -> Option<Vec<u32>> {
+        self.lists.as_ref()?.get(id).cloned()
+    }
+    fn block_secret(&self) -> Option<[u8; 32]> {
+        self.lists.as_ref().map(|_| SECRET)
+    }
+    fn keeps_blocks(&self, _: &str) -> bool {
+        self.lists.is_some()
+    }
+    fn binding(&self) -> Vec<u8> {
+        BINDING.to_vec()
+    }
+    fn similar(&self, _: &str, base: DirId, wanted: &[u64]) -> Option<TreePath> {
         let mut best = (0, None);
         for change in changes(&self.pages, None, Some(base)) {
             let change = change.unwrap();
             let Some(Body::File { id, .. }) = change.new.map(|e| e.body) else { continue };
             let Some(list) = chunks(&self.pages, id).unwrap() else { continue };
-            let shared = list.filter(|c| wanted.contains(&c.as_ref().unwrap().id)).count();
+            let shared = list.filter(|c| wanted.contains(&c.as_ref().unwrap().id.prefix())).count();
             if shared > best.0 {
                 best = (shared, Some(change.path));
             }
@@ -169,6 +209,8 @@ fn ask(sender: &Sender, request: Message, messages: Vec<Message>) -> Vec<Message
 
 struct Receiver {
     old: Files0,
+    /// Chunks of wanted files that were said to be here.
+    here: HashMap<TreePath, Vec<ChunkId>>,
     pages: Pages,
     landed: Rc<RefCell<HashMap<TreePath, Vec<u8>>>>,
 }
@@ -187,11 +229,15 @@ impl Landing for MemoryLanding {
     fn discard(self: Box<Self>) {}
 }
 
-struct OldChunks(Vec<Vec<u8>>);
+/// Chunks that are here, and a basis.
+struct Here(Vec<Vec<u8>>, Vec<u8>);
 
-impl Have for OldChunks {
-    fn chunk(&mut self, index: u64) -> Option<Vec<u8>> {
+impl Have for Here {
+    fn chunk(&self, index: u64) -> Option<Vec<u8>> {
         self.0.get(usize::try_from(index).ok()?).cloned()
+    }
+    fn read(&self, from: u64, buffer: &mut [u8]) -> bool {
+        Bytes(self.1.clone()).read_exact_at(buffer, from).is_ok()
     }
 }
 
@@ -210,15 +256,14 @@ impl Shelf for Receiver {
     fn begin(&mut self, wanted: &Wanted) -> std::io::Result<Box<dyn Landing>> {
         Ok(Box::new(MemoryLanding(wanted.path.clone(), vec![], self.landed.clone())))
     }
-    fn basis(&mut self, path: &TreePath) -> Option<Box<dyn Have>> {
-        Some(Box::new(OldChunks(pieces(self.old.get(&path.to_string())?))))
+    fn basis(&mut self, path: &TreePath) -> Option<Rc<dyn Have>> {
+        Some(Rc::new(Here(Vec::new(), self.old.get(&path.to_string())?.clone())))
     }
-    fn own(&mut self, wanted: &Wanted) -> Option<Box<dyn Have>> {
-        // The list of the wanted file, filled from the old version where a chunk is there.
-        let old = pieces(self.old.get(&wanted.path.to_string())?);
-        let list: Vec<_> = chunks(&self.pages, wanted.id).unwrap()?.map(Result::unwrap).collect();
-        let find = |id: ChunkId| old.iter().find(|p| ChunkId::of(p) == id).cloned().unwrap_or_default();
-        Some(Box::new(OldChunks(list.iter().map(|c| find(c.id)).collect())))
+    fn own(&mut self, wanted: &Wanted) -> Option<Rc<dyn Have>> {
+        let old = self.old.get(&wanted.path.to_string())?;
+        let here = self.here.get(&wanted.path).cloned().unwrap_or_default();
+        let find = |id: ChunkId| pieces(old).into_iter().find(|piece| ChunkId::of(piece) == id).unwrap_or_default();
+        Some(Rc::new(Here(here.into_iter().map(find).collect(), old.clone())))
     }
     fn pages(&mut self) -> &mut dyn PageSink {
         &mut self.pages
@@ -228,7 +273,7 @@ impl Shelf for Receiver {
 fn receiver(old: &Files0) -> Receiver {
     let mut pages = Pages::new();
     tree(old, "", &mut pages);
-    Receiver { old: old.clone(), pages, landed: Rc::default() }
+    Receiver { old: old.clone(), here: HashMap::new(), pages, landed: Rc::default() }
 }
 
 /// Gets the new tree's pages in the given way.
@@ -273,45 +318,94 @@ fn wanted(path: &TreePath, entry: &Entry, way: u8) -> Wanted {
     Wanted { path: path.clone(), id, size, class, way }
 }
 
-/// Bytes of BATCH bodies, and the outcomes.
+/// How a file is asked for, by what the receiver has at its path.
+fn item(sender: &Sender, receiver: &mut Receiver, path: &TreePath, entry: &Entry, way: u8) -> FileItem {
+    let mut item = FileItem::plain(path.clone(), way);
+    let old = receiver.old.get(&path.to_string()).cloned().unwrap_or_default();
+    let gaps = if way == way::WANTED {
+        let (ids, list) = (ShortIds::new(BINDING), list_of(sender, path, entry).chunks);
+        let (mut at, mut places) = (0, HashMap::new());
+        for chunk in cut(&old, Class::Fine) {
+            places.entry(ids.of(&chunk.id)).or_insert((chunk, at));
+            at += u64::from(chunk.len);
+        }
+        item.wanted = vec![0; list.len().div_ceil(8)];
+        let (mut here, mut gaps, mut before, mut open) = (Vec::new(), Vec::new(), 0, false);
+        for (i, short) in list.iter().enumerate() {
+            let Some((chunk, at)) = places.get(short) else {
+                item.wanted[i / 8] |= 0x80 >> (i % 8);
+                open = true;
+                continue;
+            };
+            here.push(chunk.id);
+            if std::mem::take(&mut open) {
+                gaps.push(at.checked_sub(before).map(|len| (before, len)));
+            }
+            before = at + u64::from(chunk.len);
+        }
+        if open {
+            gaps.push((old.len() as u64).checked_sub(before).map(|len| (before, len)));
+        }
+        receiver.here.insert(path.clone(), here);
+        gaps
+    } else {
+        vec![Some((0, old.len() as u64))]
+    };
+    if way == way::WANTED || way == way::GAP {
+        let (block, gaps) = first_look(gaps.into_iter());
+        item.old = OldBlocks { block, gaps: pack_gaps(&gaps), hashes: hashes(&old, &gaps, block) };
+    }
+    item
+}
+
+fn hashes(old: &[u8], gaps: &[(u64, u64)], block: u32) -> Vec<u8> {
+    let (rabin, mut hashes) = (block_hashing(BINDING), Vec::new());
+    for (start, len) in gaps {
+        let (start, len) = (*start as usize, *len as usize);
+        rabin.list(&old[start..start + len], block as usize, &mut hashes);
+    }
+    pack_hashes(&hashes)
+}
+
+/// Bytes of content both ways, and the outcomes.
 fn fetch_content(sender: &Sender, receiver: &mut Receiver, way: u8) -> (usize, Result<Vec<Outcome>, FetchError>) {
     let changed = changed_files(sender);
     let request = Content { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old)) };
-    let mut items = Vec::new();
-    let mut fetch = Fetch::default();
+    let (mut items, mut fetch) = (Vec::new(), Fetch::default());
     for (path, entry) in &changed {
-        let mut bitmap = Vec::new();
-        if way == way::WANTED {
-            let listed = list_of(sender, path, entry);
-            if let Some(list) = &listed
-                && list.len() > 1
-            {
-                let mut builder = ListBuilder::default();
-                list.iter().for_each(|c| builder.push(*c, &mut receiver.pages).unwrap());
-                builder.finish(&mut receiver.pages).unwrap();
-            }
-            let old: Vec<ChunkId> = receiver
-                .old
-                .get(&path.to_string())
-                .map_or_else(Vec::new, |b| cut(b, Class::Fine).iter().map(|c| c.id).collect());
-            let list = listed.unwrap_or_default();
-            bitmap = vec![0; list.len().div_ceil(8)];
-            for (i, c) in list.iter().enumerate() {
-                if list.len() < 2 || !old.contains(&c.id) {
-                    bitmap[i / 8] |= 0x80 >> (i % 8);
-                }
-            }
-        }
         fetch.expect(wanted(path, entry, way));
-        items.push(FileItem { path: path.clone(), way, wanted: bitmap });
+        items.push(item(sender, receiver, path, entry, way));
     }
-    let messages = ask(sender, Message::new(tag::CONTENT, &request), vec![Message::new(tag::FILES, &Files(items))]);
-    let (mut outcomes, mut size) = (Vec::new(), 0);
-    for message in messages {
+    let files = Files(items.clone()).message();
+    let (mut outcomes, mut size, mut looks) = (Vec::new(), files.body.len(), HashMap::new());
+    let mut answer = Answer::start(sender, &Message::new(tag::CONTENT, &request));
+    let mut queue = VecDeque::from([files]);
+    loop {
+        let message = match answer.next_output() {
+            Output::Message(message) => message,
+            Output::Wait => {
+                answer.handle(queue.pop_front().as_ref());
+                continue;
+            }
+            Output::Done => break,
+        };
         size += message.body.len();
         let got = match message.tag {
             tag::LEAVES => fetch.leaves(&message.body).map(|()| vec![]),
             tag::BATCH => fetch.batch(&message.body, receiver),
+            tag::LOOK => {
+                let look: Look = decode("look", &message.body).unwrap();
+                let at = &items[look.file as usize].path;
+                let basis = if look.basis.is_empty() { at.clone() } else { TreePath::new(&look.basis).unwrap() };
+                let (gaps, _) = unpack_gaps(&look.gaps, look.block, LOOK_BLOCKS_MAX).unwrap();
+                let hashes = hashes(&receiver.old[&basis.to_string()], &gaps, look.block);
+                *looks.entry(look.file).or_insert(0u8) += 1;
+                assert!(looks[&look.file] <= LOOKS_MAX);
+                let blocks = Message::new(tag::BLOCKS, &Blocks { file: look.file, hashes });
+                size += blocks.body.len();
+                queue.push_back(blocks);
+                continue;
+            }
             other => panic!("message {other}"),
         };
         match got {
@@ -323,14 +417,13 @@ fn fetch_content(sender: &Sender, receiver: &mut Receiver, way: u8) -> (usize, R
     (size, Ok(outcomes))
 }
 
-fn list_of(sender: &Sender, path: &TreePath, entry: &Entry) -> Option<Vec<Chunk>> {
+fn list_of(sender: &Sender, path: &TreePath, entry: &Entry) -> ShortList {
     let at = AtHead { module: "m".into(), head: head_id(&sender.new) };
     let paths = Message::new(tag::PATHS, &Paths(vec![path.clone()]));
     let mut reader = ListReader::default();
     let w = wanted(path, entry, way::WANTED);
-    ask(sender, Message::new(tag::LISTS, &at), vec![paths])
-        .iter()
-        .find_map(|m| reader.chunks(&m.body, w.id, w.size, w.class).unwrap())
+    let messages = ask(sender, Message::new(tag::LISTS, &at), vec![paths]);
+    messages.iter().find_map(|m| reader.chunks(&m.body, w.size, w.class).unwrap()).unwrap()
 }
 
 fn noise(seed: u64, len: usize) -> Vec<u8> {
@@ -362,10 +455,10 @@ proptest! {
             bytes.splice(at..at, *b"an insertion");
             new.insert(path.clone(), bytes);
         }
-        let sender = Sender::new(&old, &new);
-        for how in 0..3 {
+        for (how, lists) in [(0, false), (1, false), (1, true), (2, false), (3, false)] {
+            let sender = if lists { Sender::with_lists(&old, &new) } else { Sender::new(&old, &new) };
             let mut receiver = receiver(&old);
-            prop_assert_eq!(fetch_tree(&sender, &mut receiver, how), sender.new);
+            prop_assert_eq!(fetch_tree(&sender, &mut receiver, how.min(2)), sender.new);
             let (_, outcomes) = fetch_content(&sender, &mut receiver, how);
             prop_assert!(outcomes.unwrap().iter().all(|o| matches!(o, Outcome::Done(_))));
             let landed = receiver.landed.borrow();
@@ -393,11 +486,18 @@ fn edited_pair() -> (Files0, Files0) {
 fn known_and_unknown_base_move_only_what_is_around_an_edit() {
     let (old, new) = edited_pair();
     let sender = Sender::new(&old, &new);
-    for way in [way::BASE, way::WANTED] {
+    let with_lists = Sender::with_lists(&old, &new);
+    // A list of 300 chunks is 1,800 bytes, and all blocks of the file would be 9,000.
+    for (sender, way, most) in [
+        (&with_lists, way::BASE, 300),
+        (&sender, way::BASE, 600),
+        (&sender, way::WANTED, 600),
+        (&sender, way::GAP, 10_000),
+    ] {
         let mut receiver = receiver(&old);
-        let (size, outcomes) = fetch_content(&sender, &mut receiver, way);
+        let (size, outcomes) = fetch_content(sender, &mut receiver, way);
         assert!(matches!(outcomes.unwrap()[..], [Outcome::Done(_)]));
-        assert!(size < 60_000, "{size} bytes by way {way}");
+        assert!(size < most, "{size} bytes by way {way}");
     }
     let (size, _) = fetch_content(&sender, &mut receiver(&old), way::ALL);
     assert!(size > 1_000_000);
@@ -419,16 +519,15 @@ fn a_basis_that_changed_leads_to_a_retry_and_never_to_wrong_bytes() {
     let sender = Sender::new(&old, &new);
     let mut other = old.clone();
     other.get_mut("f").unwrap()[..2_000_000].fill(7);
-    for way in [way::BASE, way::WANTED] {
-        let mut receiver = receiver(&old);
-        receiver.old = other.clone();
+    let mut receiver = receiver(&old);
+    receiver.old = other;
+    let with_lists = Sender::with_lists(&old, &new);
+    let (_, outcomes) = fetch_content(&with_lists, &mut receiver, way::BASE);
+    assert!(matches!(outcomes.unwrap()[..], [Outcome::Retry(_)]));
+    assert!(receiver.landed.borrow().is_empty());
+    for way in [way::BASE, way::WANTED, way::GAP] {
         let (_, outcomes) = fetch_content(&sender, &mut receiver, way);
-        if way == way::BASE {
-            assert!(matches!(outcomes.unwrap()[..], [Outcome::Retry(_)]));
-            assert!(receiver.landed.borrow().is_empty());
-        } else {
-            assert!(matches!(outcomes.unwrap()[..], [Outcome::Done(_)]));
-        }
+        assert_eq!(matches!(outcomes.unwrap()[..], [Outcome::Done(_)]), way != way::BASE, "way {way}");
     }
 }
 
@@ -446,9 +545,9 @@ fn wrong_literals_are_a_lie_seen_at_once() {
     let new = one(noise(3, 2_000_000));
     let sender = Sender::new(&Files0::new(), &new);
     let (path, entry) = changed_files(&sender).remove(0);
-    let items = Files(vec![FileItem { path: path.clone(), way: way::ALL, wanted: vec![] }]);
+    let items = Files(vec![FileItem::plain(path.clone(), way::ALL)]);
     let request = Content { module: "m".into(), head: head_id(&sender.new), base: None };
-    let messages = ask(&sender, Message::new(tag::CONTENT, &request), vec![Message::new(tag::FILES, &items)]);
+    let messages = ask(&sender, Message::new(tag::CONTENT, &request), vec![items.message()]);
     let mut receiver = receiver(&Files0::new());
     let mut fetch = Fetch::default();
     fetch.expect(wanted(&path, &entry, way::ALL));
@@ -465,11 +564,9 @@ fn wrong_literals_are_a_lie_seen_at_once() {
         let mut writer = super::batch::BatchWriter::default();
         let mut rest = &literals[..];
         for step in &batch.steps {
-            if let super::batch::Step::Literal { lengths, .. } = step {
-                for l in lengths {
-                    writer.literal(&rest[..*l as usize]);
-                    rest = &rest[*l as usize..];
-                }
+            for l in step.lengths() {
+                writer.chunk(&rest[..*l as usize]);
+                rest = &rest[*l as usize..];
             }
         }
         writer.end();
@@ -491,12 +588,7 @@ fn requests_outside_the_module_are_refused() {
     let content = |module: &str, head| Content { module: module.into(), head, base: None };
     refused(Message::new(tag::CONTENT, &content("m", unknown)), vec![]);
     refused(Message::new(tag::CONTENT, &content("other", head_id(&sender.new))), vec![]);
-    let files = |path: &str| {
-        Message::new(
-            tag::FILES,
-            &Files(vec![FileItem { path: TreePath::new(path.as_bytes()).unwrap(), way: 0, wanted: vec![] }]),
-        )
-    };
+    let files = |path: &str| Files(vec![FileItem::plain(TreePath::new(path.as_bytes()).unwrap(), way::ALL)]).message();
     refused(Message::new(tag::CONTENT, &content("m", head_id(&sender.new))), vec![files("no-such-file")]);
     refused(Message { tag: 77, body: vec![] }, vec![]);
     refused(Message { tag: tag::TREE, body: vec![0xc0] }, vec![]);

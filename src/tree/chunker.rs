@@ -74,6 +74,63 @@ impl Class {
     }
 }
 
+/// Cuts content that comes in pieces of any size.
+#[derive(Debug)]
+pub struct Cutter {
+    class: Class,
+    held: Vec<u8>,
+    /// Bytes of it that are cut.
+    at: usize,
+}
+
+/// Bytes that a [`Cutter`] has cut before it forgets them.
+const FORGET_FROM: usize = 512 * 1024;
+
+impl Cutter {
+    /// Begins a file.
+    #[must_use]
+    pub fn new(class: Class) -> Self {
+        Self { class, held: Vec::new(), at: 0 }
+    }
+
+    /// Takes the next bytes of the file, and gives `each` the chunks that are complete with them.
+    ///
+    /// # Errors
+    /// Whatever `each` answers.
+    pub fn push<E>(&mut self, mut bytes: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        // In parts, so that a long piece is not held whole.
+        while !bytes.is_empty() {
+            let (part, rest) = bytes.split_at(bytes.len().min(FORGET_FROM));
+            self.held.extend_from_slice(part);
+            bytes = rest;
+            while let Some(rest) = self.held.get(self.at..).filter(|rest| rest.len() >= self.class.longest()) {
+                let chunk = rest.get(..self.class.cut(rest)).unwrap_or(rest);
+                each(chunk)?;
+                self.at += chunk.len();
+            }
+            if self.at >= FORGET_FROM {
+                self.held.drain(..self.at);
+                self.at = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the chunks at the end of the file.
+    ///
+    /// # Errors
+    /// Whatever `each` answers.
+    pub fn finish<E>(self, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut rest = self.held.get(self.at..).unwrap_or_default();
+        while !rest.is_empty() {
+            let (chunk, behind) = rest.split_at(self.class.cut(rest).clamp(1, rest.len()));
+            each(chunk)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+}
+
 /// Files below this many bytes are always fine: their list is one short page either way.
 const COARSE_FROM: u64 = 256 * 1024;
 /// Bits of entropy a byte from which data counts as packed; text has about 5, machine code 6, deflate 7.99.
@@ -122,6 +179,28 @@ mod tests {
             let (whole, shifted) = (cut(&data), cut(&data[100..]));
             let common = whole.iter().filter(|end| shifted.contains(end)).count();
             assert!(common * 10 > whole.len() * 8, "{common} of {}", whole.len());
+        }
+    }
+
+    #[test]
+    fn content_in_pieces_is_cut_like_content_in_one() {
+        let data = noise(3 << 20);
+        for (class, piece) in [(Class::Fine, 1_000), (Class::Fine, 3 << 20), (Class::Coarse, 77_777)] {
+            let (mut at, mut whole) = (0, Vec::new());
+            while at < data.len() {
+                whole.push(class.cut(&data[at..]));
+                at += whole.last().unwrap();
+            }
+            let (mut cutter, mut lengths) = (Cutter::new(class), Vec::new());
+            let mut each = |chunk: &[u8]| {
+                lengths.push(chunk.len());
+                Ok::<(), ()>(())
+            };
+            for piece in data.chunks(piece) {
+                cutter.push(piece, &mut each).unwrap();
+            }
+            cutter.finish(&mut each).unwrap();
+            assert_eq!(lengths, whole);
         }
     }
 

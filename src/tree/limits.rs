@@ -38,3 +38,5 @@ pub const ENVELOPE_MAX: usize = SIGNED_PAYLOAD_MAX + SIGNATURES_MAX * 128;
 pub const KEYS_MAX: usize = 16;
 /// Bytes of a module's name.
 pub const MODULE_NAME_MAX: usize = 64;
+/// Chunk ids by which a file is found that shares content with another; whoever is given more refuses them.
+pub const SAMPLES_MAX: usize = 4;

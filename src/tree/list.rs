@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::Malformed;
 use super::hash::{ChunkId, FileId, ID_LEN};
-use super::limits::PAGE_CUT_BITS;
+use super::limits::{PAGE_CUT_BITS, SAMPLES_MAX};
 use super::page::{Builder, Discard, Kind, Page, PageError, PageSink, PageSource, load};
 
 /// One chunk of a file.
@@ -106,6 +106,33 @@ impl ListBuilder {
             self.pages.finish(&mut Discard)?
         };
         Ok((FileId::from_bytes(top.id), self.bytes))
+    }
+}
+
+/// A few chunk ids of a file whose chunks come one by one: the smallest, so that two files that share much most likely
+/// share one of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Samples {
+    smallest: Vec<u64>,
+    chunks: u64,
+}
+
+impl Samples {
+    /// Takes the next chunk.
+    pub fn add(&mut self, chunk: &ChunkId) {
+        self.chunks += 1;
+        let id = chunk.prefix();
+        let at = self.smallest.partition_point(|known| *known < id);
+        if at < SAMPLES_MAX && self.smallest.get(at) != Some(&id) {
+            self.smallest.insert(at, id);
+            self.smallest.truncate(SAMPLES_MAX);
+        }
+    }
+
+    /// The first eight bytes of the ids, ascending: none for a file of one chunk, which is found by its own id.
+    #[must_use]
+    pub fn ids(&self) -> &[u64] {
+        if self.chunks < 2 { &[] } else { &self.smallest }
     }
 }
 

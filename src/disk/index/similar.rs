@@ -1,57 +1,24 @@
 //! Files that share content with others: a few sampled chunk ids for each file.
 
 use super::{Batch, IndexError, ModuleNumber, View};
-use crate::tree::hash::{ChunkId, FileId};
+use crate::tree::hash::FileId;
+use crate::tree::limits::SAMPLES_MAX;
+use crate::tree::list::Samples;
 
-/// Chunk ids kept for each file: the smallest, so that two files that share much most likely share one of them.
-pub const SAMPLES: usize = 4;
 /// Files looked at for one chunk id. A chunk that more files share, such as one of zeros, tells little.
 const FILES_PER_CHUNK: u32 = 64;
 
-/// The samples of a file whose chunks come one by one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Samples {
-    smallest: Vec<u64>,
-    chunks: u64,
-}
-
-impl Samples {
-    /// Takes the next chunk.
-    pub fn add(&mut self, chunk: &ChunkId) {
-        self.chunks += 1;
-        let id = chunk.prefix();
-        let at = self.smallest.partition_point(|known| *known < id);
-        if at < SAMPLES && self.smallest.get(at) != Some(&id) {
-            self.smallest.insert(at, id);
-            self.smallest.truncate(SAMPLES);
-        }
-    }
-
-    /// The ids that are worth keeping: none for a file of one chunk, which is found by its own id.
-    #[must_use]
-    pub fn ids(&self) -> &[u64] {
-        if self.chunks < 2 { &[] } else { &self.smallest }
-    }
-}
-
 impl View {
-    /// The content keys of the module's files that share sampled chunks with `chunks`, and how many they share: most
+    /// The content keys of the module's files that share `samples`, and how many they share: most
     /// first, `limit` of them at most. [`files_of_key`](Self::files_of_key) says where they are.
     ///
     /// # Errors
     /// [`IndexError::Sql`].
-    pub fn similar(
-        &self,
-        module: ModuleNumber,
-        chunks: &[ChunkId],
-        limit: usize,
-    ) -> Result<Vec<(u64, u32)>, IndexError> {
-        let mut samples = Samples::default();
-        chunks.iter().for_each(|chunk| samples.add(chunk));
+    pub fn similar(&self, module: ModuleNumber, samples: &[u64], limit: usize) -> Result<Vec<(u64, u32)>, IndexError> {
         let sql = "SELECT key FROM sample s WHERE module = ?1 AND chunk = ?2 \
                    AND EXISTS (SELECT 1 FROM file f WHERE f.module = ?1 AND f.key = s.key) LIMIT ?3";
         let mut keys = Vec::new();
-        for chunk in &samples.smallest {
+        for chunk in samples.iter().take(SAMPLES_MAX) {
             let values = (module.0, chunk.cast_signed(), FILES_PER_CHUNK);
             keys.extend(self.all(sql, values, |row| row.get::<_, i64>(0).map(i64::cast_unsigned))?);
         }

@@ -10,11 +10,11 @@ use super::{Reason, ScanError, ScanStats, Skipped};
 use crate::disk::dir::{Dir, Found as Kind, Look};
 use crate::disk::index::Reader;
 use crate::disk::index::files::FileRow;
-use crate::disk::index::similar::Samples;
 use crate::disk::read::{FileReader, ReadError, Reading};
 use crate::tree::dir::look_up;
 use crate::tree::entry::{Body, Entry, Meta};
 use crate::tree::limits::PATH_DEPTH_MAX;
+use crate::tree::list::Samples;
 use crate::tree::name::{Name, NameError, TreePath};
 
 /// Names looked at in one piece of work.

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::{ScanError, ScanOptions};
 use crate::disk::index::blocks::lists_bytes_max;
 use crate::disk::index::files::{FileRow, PlaceNumber};
-use crate::disk::index::similar::Samples;
 use crate::disk::index::{Batch, Index, IndexError, ModuleNumber};
 use crate::tree::dir::Built;
 use crate::tree::hash::ID_LEN;
+use crate::tree::list::Samples;
 use crate::tree::name::TreePath;
 use crate::tree::page::{PageError, PageSink};
 

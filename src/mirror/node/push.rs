@@ -29,7 +29,7 @@ impl Session<'_> {
             };
             fetch.expect(Wanted { path: item.path.clone(), id, size, class, way: item.way });
         }
-        let mut shelf = StageShelf::new(index, &self.stage, &self.target, Some(base.id)).map_err(index_failure)?;
+        let mut shelf = StageShelf::new(index, &self.stage, &self.target, Some(base.id));
         for message in pack.content() {
             let taken = match message.tag {
                 tag::LEAVES => fetch.leaves(&message.body),

@@ -21,13 +21,13 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 /// A pack from `number - 1` to `number` with one file of these chunks.
 fn pack(number: u64, chunks: &[Vec<u8>]) -> Arc<Pack> {
     let mut batch = BatchWriter::default();
-    chunks.iter().for_each(|chunk| batch.literal(chunk));
+    chunks.iter().for_each(|chunk| batch.chunk(chunk));
     batch.end();
-    let items = Files(vec![FileItem { path: TreePath::new(b"f").unwrap(), way: way::ALL, wanted: vec![] }]);
+    let items = Files(vec![FileItem::plain(TreePath::new(b"f").unwrap(), way::ALL)]);
     let offer = Offer { head: id(number), base: Some(id(number - 1)), changes: 1, files: 1, content: 1 };
     let mut reader = PushReader::new(offer).unwrap();
     assert!(reader.take(Message { tag: tag::CHANGES, body: vec![0] }).unwrap().is_none());
-    assert!(reader.take(Message::new(tag::FILES, &items)).unwrap().is_none());
+    assert!(reader.take(items.message()).unwrap().is_none());
     Arc::new(reader.take(batch.take()).unwrap().unwrap())
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Pack, ends};
+use super::{Pack, ends, files_message};
 use crate::protocol::change::{ChangeWriter, vanished};
 use crate::protocol::limits::{PACK_BYTES_MAX, PACK_CONTENT_MAX, PATHS_BYTES_MAX, PATHS_MAX, PUSH_CHANGES_MAX};
-use crate::protocol::message::{FileItem, Files, Message, tag, way};
+use crate::protocol::message::{FileItem, Message, way};
 use crate::protocol::sender::{Source, file_at, internal};
 use crate::protocol::sender_content::{ContentAnswer, Next};
 use crate::tree::diff::changes;
@@ -120,7 +120,7 @@ fn select(
             item_bytes += item;
             held.insert(id);
             let way = if old.is_some() { way::BASE } else { way::ALL };
-            files.push(FileItem { path: change.path, way, wanted: Vec::new() });
+            files.push(FileItem::plain(change.path, way));
         }
     }
     Ok(files)
@@ -168,9 +168,9 @@ fn content(
     if files.is_empty() {
         return Ok((messages, contexts));
     }
-    let mut answer = ContentAnswer::new(module.to_owned(), head, Some(base));
-    answer.handle(Some(&Message::new(tag::FILES, &Files(files.to_vec()))))?;
-    answer.handle(None)?;
+    let mut answer = ContentAnswer::for_all(module.to_owned(), head, Some(base));
+    answer.handle(source, Some(&files_message(files)))?;
+    answer.handle(source, None)?;
     while let Next::Message(message, context) = answer.next_with_context(source)? {
         if !context.is_empty() {
             contexts.insert(messages.len(), context);

@@ -1,13 +1,15 @@
 //! The literals of a pack, found again by what they are: content that no file holds any more.
 
 use super::Pack;
-use crate::protocol::batch::{Batch, Step};
+use crate::protocol::batch::Batch;
 use crate::protocol::limits::PACK_CONTENT_MAX;
 use crate::protocol::message::tag;
+use crate::protocol::step::Step;
+use crate::tree::chunker::Class;
 use crate::tree::hash::{ChunkId, FileId};
 use crate::tree::list::{Chunk, file_id};
 
-/// A chunk that the content of a pack holds.
+/// A chunk that the content of a pack holds whole, or bytes that may be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Literal {
     /// What it is.
@@ -47,23 +49,41 @@ impl Pack {
             left = rest;
             let literals = self.literals_of(number);
             let mut at = 0;
-            for step in &batch.steps {
-                if let Step::Literal { lengths, last } = step {
-                    let alone = fresh && *last && lengths.len() == 1;
-                    for length in lengths {
-                        let len = *length as usize;
-                        let bytes = literals.as_ref().and_then(|literals| literals.get(at..at + len));
-                        found.extend(bytes.map(|bytes| {
-                            let chunk = Chunk { id: ChunkId::of(bytes), len: *length };
-                            let file = if alone { file_id(&[chunk]).ok() } else { None };
-                            Literal { chunk: chunk.id, file, message: number, at, len }
-                        }));
-                        at += len;
-                    }
+            for (place, step) in batch.steps.iter().enumerate() {
+                let ends = batch.steps.get(place + 1) == Some(&Step::End);
+                let lengths = match step {
+                    Step::Chunks { lengths, .. } => lengths.clone(),
+                    Step::Literal { len } => cut(literals.as_deref(), at, *len),
+                    _ => Vec::new(),
+                };
+                let alone = fresh && lengths.len() == 1 && (ends || matches!(step, Step::Chunks { last: true, .. }));
+                for length in lengths {
+                    let len = length as usize;
+                    let bytes = literals.as_ref().and_then(|literals| literals.get(at..at + len));
+                    found.extend(bytes.map(|bytes| {
+                        let chunk = Chunk { id: ChunkId::of(bytes), len: length };
+                        let file = if alone { file_id(&[chunk]).ok() } else { None };
+                        Literal { chunk: chunk.id, file, message: number, at, len }
+                    }));
+                    at += len;
                 }
                 fresh = step.ends_file() || fresh && matches!(step, Step::Basis(_));
             }
         }
         found
     }
+}
+
+/// New bytes of a file that was rebuilt, cut as its chunks are if they begin with one: where nothing was found in the old
+/// version, whole chunks were sent.
+fn cut(literals: Option<&[u8]>, at: usize, len: u64) -> Vec<u32> {
+    let bytes =
+        literals.zip(usize::try_from(len).ok()).and_then(|(literals, len)| literals.get(at..at.checked_add(len)?));
+    let (mut rest, mut lengths) = (bytes.unwrap_or_default(), Vec::new());
+    while !rest.is_empty() {
+        let length = Class::Fine.cut(rest).clamp(1, rest.len());
+        lengths.push(length as u32);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    lengths
 }

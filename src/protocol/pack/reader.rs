@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Pack, ends};
 use crate::protocol::limits::{MESSAGE_HEADER_LEN, PUSH_CHANGES_MAX, PUSH_CONTENT_MAX};
-use crate::protocol::message::{Files, Message, Offer, tag, way};
-use crate::tree::codec::{Malformed, bounded, decode};
+use crate::protocol::message::{FileItem, Files, Message, Offer, tag, way};
+use crate::tree::codec::{Malformed, bounded};
 
 /// Takes the messages behind an OFFER until the push is whole.
 #[derive(Debug)]
@@ -77,14 +77,18 @@ impl PushReader {
             }
             tag::FILES if self.left.changes == 0 && self.left.files > 0 => {
                 self.count_content(bytes)?;
-                let files: Files = decode("files", &message.body)?;
+                let files = Files::of(&message.body)?;
                 if files.0.len() != self.left.files as usize {
                     return rule("has not as many files as were announced");
                 }
                 if !files.0.is_sorted_by(|a, b| a.path < b.path) {
                     return rule("has files that are not in path order");
                 }
-                if files.0.iter().any(|file| file.way > way::BASE || !file.wanted.is_empty()) {
+                if files
+                    .0
+                    .iter()
+                    .any(|file| file.way > way::BASE || *file != FileItem::plain(file.path.clone(), file.way))
+                {
                     return rule("has a file that is sent in a way that nobody asked for");
                 }
                 self.left.files = 0;

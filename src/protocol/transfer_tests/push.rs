@@ -206,8 +206,8 @@ fn what_was_not_announced_is_refused() {
     refused(Offer { changes: u32::MAX, ..offer.clone() }, &messages[1..]);
     refused(Offer { content: u32::MAX, ..offer.clone() }, &messages[1..]);
     // A way that nobody asked for, files out of order, a file that is gone.
-    let item = |path: &str, way| FileItem { path: TreePath::new(path.as_bytes()).unwrap(), way, wanted: vec![] };
-    let with = |items: Vec<FileItem>| [changes.clone(), Message::new(tag::FILES, &Files(items)), batch.clone()];
+    let item = |path: &str, way| FileItem::plain(TreePath::new(path.as_bytes()).unwrap(), way);
+    let with = |items: Vec<FileItem>| [changes.clone(), Files(items).message(), batch.clone()];
     refused(offer.clone(), &with(vec![item("f", way::WANTED)]));
     refused(offer.clone(), &with(vec![FileItem { wanted: vec![1], ..item("f", way::ALL) }]));
     refused(Offer { files: 2, ..offer.clone() }, &with(vec![item("g", way::ALL), item("f", way::ALL)]));
@@ -215,13 +215,13 @@ fn what_was_not_announced_is_refused() {
     gone.gone();
     refused(offer.clone(), &[changes.clone(), files.clone(), gone.take()]);
     let mut open = crate::protocol::batch::BatchWriter::default();
-    open.literal(b"no end");
+    open.literal(b"no end", &[]);
     refused(offer.clone(), &[changes.clone(), files.clone(), open.take()]);
     // Far more steps than bytes: files that end, and chunks of one byte.
     for literal in [false, true] {
         let mut bomb = crate::protocol::batch::BatchWriter::default();
         for _ in 0..30_000 {
-            if literal { bomb.literal(b"x") } else { bomb.end() }
+            if literal { bomb.chunk(b"x") } else { bomb.end() }
         }
         bomb.end();
         let bomb = bomb.take();

@@ -1,0 +1,321 @@
+//! One stream of content: what it has asked for, and what becomes of what comes.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::PoisonError;
+
+use super::dial::nonsense;
+use super::failure::Failure;
+use super::line::Exchange;
+use super::own::{Own, block_hashes};
+use super::shelf::StageShelf;
+use super::take_content::{How, Job, Taken, Work, broken, fetch_failure, stage_failure};
+use super::take_tree::{index_failure, page_failure};
+use crate::delta::rabin::Rabin;
+use crate::disk::index::Reader;
+use crate::protocol::descent::{ListReader, ShortList};
+use crate::protocol::fetch::{Fetch, Have, Outcome, Shelf, Wanted};
+use crate::protocol::limits::{LOOK_BLOCKS_MAX, LOOKS_MAX, PATHS_BYTES_MAX};
+use crate::protocol::message::{AtHead, Blocks, Content, FileItem, Files, Look, Message, OldBlocks, Paths, tag, way};
+use crate::protocol::short::{ShortIds, block_hashing, unpack_gaps};
+use crate::tree::chunker::Class;
+use crate::tree::codec::{Malformed, decode};
+use crate::tree::hash::FileId;
+use crate::tree::name::TreePath;
+
+/// Files that a stream may have asked for and not got, before it asks for more.
+const AHEAD_FILES: usize = 512;
+/// Bytes of one message that asks for content, but for its last file.
+const ASKED_BYTES: usize = 256 * 1024;
+/// Bytes of what goes with one file, beyond which it is asked for whole.
+const ITEM_BYTES_MAX: usize = PATHS_BYTES_MAX as usize / 2;
+/// Times a file is asked for, counting the first.
+const TRIES_MAX: u32 = 3;
+
+/// One content stream.
+pub(super) struct Worker<'w> {
+    work: &'w Work<'w>,
+    content: Option<Exchange<'w>>,
+    lists: Option<Exchange<'w>>,
+    /// What came while something was being sent.
+    early: VecDeque<Message>,
+    reader: Reader,
+    fetch: Fetch,
+    shelf: StageShelf<'w>,
+    jobs: HashMap<FileId, Job>,
+    /// Files by their numbers on the stream, and how often they were looked at.
+    numbers: HashMap<u64, (FileId, u8)>,
+    asked: u64,
+    short: ShortIds,
+    rabin: Option<Rc<Rabin>>,
+    taken: Taken,
+}
+
+impl<'w> Worker<'w> {
+    pub(super) fn new(work: &'w Work<'w>) -> Result<Self, Failure> {
+        let task = work.task;
+        let reader = task.index.reader().map_err(index_failure)?;
+        let shelf = StageShelf::new(task.index, task.stage, task.target, task.base.map(|(_, tree)| tree));
+        let short = ShortIds::new(task.line.binding());
+        Ok(Self {
+            work,
+            content: None,
+            lists: None,
+            early: VecDeque::new(),
+            reader,
+            fetch: Fetch::default(),
+            shelf,
+            jobs: HashMap::new(),
+            numbers: HashMap::new(),
+            asked: 0,
+            short,
+            rabin: None,
+            taken: Taken::default(),
+        })
+    }
+
+    pub(super) fn run(mut self) -> Result<Taken, Failure> {
+        while !self.work.stopped() {
+            while self.fetch.outstanding() < AHEAD_FILES {
+                let Some(group) = self.work.next_group(self.fetch.outstanding() == 0) else { break };
+                self.ask(group)?;
+            }
+            if self.fetch.outstanding() == 0 {
+                break;
+            }
+            self.receive()?;
+        }
+        for exchange in [&self.content, &self.lists].into_iter().flatten() {
+            exchange.finish()?;
+        }
+        self.shelf.flush().map_err(index_failure)?;
+        self.taken.literal_bytes = self.fetch.received;
+        self.taken.copied_bytes = self.fetch.copied;
+        Ok(self.taken)
+    }
+
+    fn rabin(&mut self) -> Rc<Rabin> {
+        let binding = self.work.task.line.binding();
+        self.rabin.get_or_insert_with(|| Rc::new(block_hashing(binding))).clone()
+    }
+
+    fn ask(&mut self, mut group: Vec<Job>) -> Result<(), Failure> {
+        self.compare(&mut group)?;
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        for mut job in group {
+            let item = self.item(&mut job)?;
+            bytes +=
+                item.path.as_bytes().len() + item.wanted.len() + item.old.hashes.len() + 9 * item.old.gaps.len() + 32;
+            items.push(item);
+            self.fetch.expect(job.wanted.clone());
+            self.numbers.insert(self.asked, (job.wanted.id, 0));
+            self.asked += 1;
+            self.jobs.insert(job.wanted.id, job);
+            if bytes >= ASKED_BYTES {
+                self.send_content(Files(std::mem::take(&mut items)).message())?;
+                bytes = 0;
+            }
+        }
+        if items.is_empty() { Ok(()) } else { self.send_content(Files(items).message()) }
+    }
+
+    /// How a file is asked for, by what is here of it.
+    fn item(&mut self, job: &mut Job) -> Result<FileItem, Failure> {
+        if job.how == How::ByGap
+            && let Some(own) = self.old_version(&job.wanted)?
+        {
+            job.wanted.way = way::GAP;
+            self.shelf.remember(job.wanted.id, Rc::new(own));
+        }
+        let mut item = FileItem::plain(job.wanted.path.clone(), job.wanted.way);
+        let Some(own) = self.shelf.known(&job.wanted.id) else { return Ok(item) };
+        if job.wanted.class == Class::Fine {
+            let rabin = self.rabin();
+            item.old = own.old_blocks(&rabin);
+        }
+        if job.wanted.way == way::WANTED {
+            item.wanted = own.wanted_bits();
+        }
+        if item.old.hashes.len() + 9 * item.old.gaps.len() + item.wanted.len() > ITEM_BYTES_MAX {
+            item.old = OldBlocks::default();
+        }
+        let whole = job.wanted.way == way::GAP && item.old.block == 0 || item.wanted.len() > ITEM_BYTES_MAX;
+        if whole {
+            self.shelf.forget(&job.wanted.id);
+            job.wanted.way = way::ALL;
+            item = FileItem::plain(job.wanted.path.clone(), way::ALL);
+        }
+        Ok(item)
+    }
+
+    /// Sends on the stream of content. What comes meanwhile is taken in, so that neither side waits for the other.
+    fn send_content(&mut self, message: Message) -> Result<(), Failure> {
+        let task = self.work.task;
+        let content = match self.content.take() {
+            Some(content) => content,
+            None => {
+                let base = task.base.map(|(head, _)| head);
+                let request = Content { module: task.line.module.clone(), head: task.head, base };
+                task.line.ask(Message::new(tag::CONTENT, &request))?
+            }
+        };
+        content.send_among(message, &mut self.early)?;
+        self.content = Some(content);
+        Ok(())
+    }
+
+    /// Asks for the chunk lists of the files that may share something with what is here, and finds out what.
+    fn compare(&mut self, group: &mut [Job]) -> Result<(), Failure> {
+        let by_list = |job: &&mut Job| job.how == How::ByList;
+        let paths: Vec<TreePath> = group.iter_mut().filter(by_list).map(|job| job.wanted.path.clone()).collect();
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let task = self.work.task;
+        let lists = match self.lists.take() {
+            Some(lists) => lists,
+            None => task
+                .line
+                .ask(Message::new(tag::LISTS, &AtHead { module: task.line.module.clone(), head: task.head }))?,
+        };
+        lists.send(Message::new(tag::PATHS, &Paths(paths)))?;
+        for job in group.iter_mut().filter(by_list) {
+            let list = self.receive_list(&lists, &job.wanted)?;
+            if let Some(own) = self.own(&job.wanted, &list)? {
+                job.wanted.way = way::WANTED;
+                self.shelf.remember(job.wanted.id, Rc::new(own));
+            }
+        }
+        self.lists = Some(lists);
+        Ok(())
+    }
+
+    fn receive_list(&self, lists: &Exchange<'_>, wanted: &Wanted) -> Result<ShortList, Failure> {
+        let task = self.work.task;
+        let mut list = ListReader::default();
+        loop {
+            let Some(message) = lists.receive(task.monitor)? else { return Err(broken()) };
+            if message.tag != tag::CHUNKS {
+                return Err(task.line.unexpected(&message));
+            }
+            let got = list.chunks(&message.body, wanted.size, wanted.class);
+            if let Some(list) = got.map_err(|e| nonsense(&task.line.host, &e))? {
+                return Ok(list);
+            }
+        }
+    }
+
+    /// Which chunks of a list are here: in what was begun of the file, in its old version, or in a similar file.
+    fn own(&self, wanted: &Wanted, list: &ShortList) -> Result<Option<Own>, Failure> {
+        let task = self.work.task;
+        if list.chunks.is_empty() {
+            return Ok(None);
+        }
+        let mut own = Own::new(list.chunks.len());
+        if let Some(begun) = task.stage.partial(&wanted.id, wanted.size).map_err(|e| stage_failure(&e))? {
+            own.take_begun(&list.chunks, &self.short, begun.file(), wanted.class)
+                .map_err(|e| Failure::local("cannot read what was begun", &e))?;
+        }
+        if let Some(basis) = self.basis_of(wanted, &list.samples)? {
+            own.take_basis(&list.chunks, &self.short, &*self.reader, basis).map_err(page_failure)?;
+        }
+        Ok(own.is_of_use().then_some(own))
+    }
+
+    /// The file here that is most like the wanted one: its old version, or one that shares chunks.
+    fn basis_of(&self, wanted: &Wanted, samples: &[u64]) -> Result<Option<(std::fs::File, FileId, u64)>, Failure> {
+        let task = self.work.task;
+        let mut found = self.reader.file(task.module, &wanted.path).map_err(index_failure)?.map(|row| {
+            let size = row.stat.size;
+            (wanted.path.clone(), row.id, size)
+        });
+        if found.is_none() {
+            for key in self.reader.similar(task.module, samples, 1).map_err(index_failure)? {
+                let files = self.reader.files_of_key(task.module, key.0, 1).map_err(index_failure)?;
+                found = files.into_iter().next().map(|(path, row)| (path, row.id, row.stat.size));
+            }
+        }
+        Ok(found.and_then(|(path, id, size)| Some((task.target.open_file_at(&path).ok()?, id, size))))
+    }
+
+    /// The old version of a file of which no list is asked for.
+    fn old_version(&self, wanted: &Wanted) -> Result<Option<Own>, Failure> {
+        let Some(basis) = self.basis_of(wanted, &[])? else { return Ok(None) };
+        let mut own = Own::new(0);
+        own.take_basis(&[], &self.short, &*self.reader, basis).map_err(page_failure)?;
+        Ok(Some(own))
+    }
+
+    fn receive(&mut self) -> Result<(), Failure> {
+        let task = self.work.task;
+        let message = match (self.early.pop_front(), &self.content) {
+            (Some(message), _) => message,
+            (None, Some(content)) => content.receive(task.monitor)?.ok_or_else(broken)?,
+            (None, None) => return Err(broken()),
+        };
+        let before = self.fetch.received + self.fetch.copied;
+        let outcomes = match message.tag {
+            tag::LOOK => return self.look(&message),
+            tag::LEAVES => self.fetch.leaves(&message.body).map(|()| Vec::new()),
+            tag::BATCH => self.fetch.batch(&message.body, &mut self.shelf),
+            _ => return Err(task.line.unexpected(&message)),
+        };
+        let outcomes = outcomes.map_err(|error| fetch_failure(&task.line.host, error))?;
+        task.monitor.advance(0, self.fetch.received + self.fetch.copied - before);
+        for outcome in outcomes {
+            self.settle(outcome)?;
+        }
+        self.shelf.flush_if_full().map_err(index_failure)
+    }
+
+    /// Says of old bytes what the sender asks.
+    fn look(&mut self, message: &Message) -> Result<(), Failure> {
+        let host = &self.work.task.line.host;
+        let look: Look = decode("look", &message.body).map_err(|e| nonsense(host, &e))?;
+        let rule = |rule| Malformed::Rule { what: "look", rule };
+        let file = self.numbers.get_mut(&look.file);
+        let (id, looks) = file.ok_or_else(|| nonsense(host, &rule("is at no file that was asked for")))?;
+        *looks += 1;
+        if *looks > LOOKS_MAX {
+            return Err(nonsense(host, &rule("is one too many at its file")));
+        }
+        let (gaps, _) = unpack_gaps(&look.gaps, look.block, LOOK_BLOCKS_MAX)
+            .ok_or_else(|| nonsense(host, &rule("is at more than may be asked for")))?;
+        let have: Option<Rc<dyn Have>> = if look.basis.is_empty() {
+            self.shelf.known(id).map(|own| own as Rc<dyn Have>)
+        } else {
+            TreePath::new(&look.basis).ok().and_then(|path| self.shelf.basis(&path))
+        };
+        let rabin = self.rabin();
+        let hashes = have.and_then(|have| block_hashes(&*have, &rabin, &gaps, look.block)).unwrap_or_default();
+        self.send_content(Message::new(tag::BLOCKS, &Blocks { file: look.file, hashes }))
+    }
+
+    fn settle(&mut self, outcome: Outcome) -> Result<(), Failure> {
+        let (Outcome::Done(wanted) | Outcome::Gone(wanted) | Outcome::Retry(wanted)) = &outcome;
+        let job = self.jobs.remove(&wanted.id);
+        self.shelf.forget(&wanted.id);
+        self.numbers.retain(|_, (id, _)| *id != wanted.id);
+        match outcome {
+            Outcome::Done(_) => {
+                self.taken.files += 1;
+                self.work.task.monitor.advance(1, 0);
+            }
+            Outcome::Gone(wanted) => self.taken.gone.push(wanted.path),
+            Outcome::Retry(mut wanted) => {
+                let tries = job.map_or(1, |job| job.tries + 1);
+                if tries >= TRIES_MAX {
+                    let rule = Malformed::Rule { what: "content", rule: "does not become the file that was asked for" };
+                    return Err(nonsense(&self.work.task.line.host, &rule));
+                }
+                wanted.way = way::ALL;
+                // What was rebuilt may be right but for a chunk, which its list shows.
+                let kept = self.work.task.stage.partial(&wanted.id, wanted.size).map_err(|e| stage_failure(&e))?;
+                let how = if kept.is_some() && tries == 1 { How::ByList } else { How::Plain(way::ALL) };
+                let job = Job { wanted, how, tries };
+                self.work.again.lock().unwrap_or_else(PoisonError::into_inner).push(job);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,471 @@
+//! Content of files, as steps and literals: the sender's side of CONTENT.
+//!
+//! Every chunk that leaves is hashed first and compared with the tree, so a file that changed on disk, or rotted there,
+//! is never sent as what it was. What the disk has no more may stand in a pack.
+//!
+//! A file is sent whole, or [laid out](layout) as what the receiver has and runs between, in which pieces of its old
+//! version are sought: by the list that is [kept] of that here, or by what the receiver says of it when [asked](look).
+
+mod emit;
+mod kept;
+mod layout;
+mod look;
+mod stored;
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use self::emit::{Emitter, Out};
+use self::kept::Kept;
+use self::layout::{Old, Part, by_bits, over};
+use self::stored::{Chunks, Stored};
+use super::limits::{BLOCKS_MAX, LEAVES_MAX, LOOKS_AHEAD_MAX};
+use super::message::{Blocks, FileItem, Files, LeafRefs, Look, Message, refusal, tag, way};
+use super::sender::{Output, Source, file_at, internal, room_for};
+use super::short::{block_hashing, pack_gaps, unpack_gaps};
+use crate::delta::blocks::{BLOCK, kept_block};
+use crate::delta::diff::{Search, Step};
+use crate::delta::rabin::Rabin;
+use crate::tree::chunker::Class;
+use crate::tree::codec::decode;
+use crate::tree::entry::{Body, Entry};
+use crate::tree::hash::{ChunkId, DirId};
+use crate::tree::list::{Chunk, ListRef, Samples, chunks};
+use crate::tree::name::TreePath;
+
+/// Chunks of a basis that are looked up by id; one with a longer list is not used.
+const BASIS_CHUNKS_MAX: usize = 4_000_000;
+
+/// The answer to CONTENT.
+pub(super) struct ContentAnswer<'s> {
+    module: String,
+    top: DirId,
+    base: Option<DirId>,
+    ended: bool,
+    todo: VecDeque<FileItem>,
+    /// Files that were taken from there so far.
+    taken: u64,
+    /// Files that were taken and not sent, in order.
+    turns: VecDeque<Turn<'s>>,
+    out: Out,
+    current: Option<Sending<'s>>,
+    hashing: Hashings,
+    /// Whether there is a receiver who can be asked.
+    asks: bool,
+}
+
+/// As [`Output`]; a batch comes with the context of its literals.
+pub(super) enum Next {
+    Message(Message, Vec<u8>),
+    Wait,
+    Done,
+}
+
+/// A file that has to be sent.
+enum Turn<'s> {
+    /// Nothing was done for it.
+    Later(FileItem),
+    /// Its content is gone.
+    Gone,
+    /// It is laid out, and the receiver was asked for its blocks, or has said what it has to say.
+    Begun(Box<Begun<'s>>),
+}
+
+struct Begun<'s> {
+    number: u64,
+    stored: Stored<'s>,
+    parts: Vec<Part>,
+    basis: Option<TreePath>,
+    asked: Option<Asked>,
+    second: Option<Search>,
+}
+
+/// What the receiver was asked.
+struct Asked {
+    block: u32,
+    gaps: Vec<(u64, u64)>,
+    /// Nothing is asked after that.
+    second: bool,
+}
+
+/// A file that is being sent.
+enum Sending<'s> {
+    Whole { stored: Stored<'s>, chunks: Chunks<'s>, offset: u64 },
+    Parts(Box<Parts<'s>>),
+}
+
+struct Parts<'s> {
+    stored: Stored<'s>,
+    parts: std::vec::IntoIter<Part>,
+    kept: Option<Kept>,
+    second: Option<Search>,
+    emitter: Emitter,
+}
+
+/// The file's content is not what the head says.
+struct Gone;
+
+/// The two hashes of blocks, each made when it is first needed.
+#[derive(Default)]
+struct Hashings {
+    connection: Option<Arc<Rabin>>,
+    index: Option<Arc<Rabin>>,
+}
+
+impl Hashings {
+    fn connection(&mut self, source: &dyn Source) -> Arc<Rabin> {
+        self.connection.get_or_insert_with(|| Arc::new(block_hashing(&source.binding()))).clone()
+    }
+
+    fn index(&mut self, source: &dyn Source) -> Option<Arc<Rabin>> {
+        if self.index.is_none() {
+            self.index = source.block_secret().map(|secret| Arc::new(Rabin::new(&secret)));
+        }
+        self.index.clone()
+    }
+}
+
+impl<'s> ContentAnswer<'s> {
+    pub(super) fn new(module: String, top: DirId, base: Option<DirId>) -> Self {
+        let (todo, turns, out, hashing) = (VecDeque::new(), VecDeque::new(), Out::default(), Hashings::default());
+        Self { module, top, base, ended: false, todo, taken: 0, turns, out, current: None, hashing, asks: true }
+    }
+
+    /// The same for all who have the base: nobody is asked for anything.
+    pub(super) fn for_all(module: String, top: DirId, base: Option<DirId>) -> Self {
+        Self { asks: false, ..Self::new(module, top, base) }
+    }
+
+    pub(super) fn handle(&mut self, source: &'s dyn Source, message: Option<&Message>) -> Result<(), u16> {
+        let Some(message) = message else {
+            self.ended = true;
+            return Ok(());
+        };
+        match message.tag {
+            tag::FILES => {
+                let files = Files::of(&message.body).map_err(|_| refusal::BAD_REQUEST)?;
+                room_for(files.0.len(), self.todo.len() + self.turns.len())?;
+                self.todo.extend(files.0);
+                Ok(())
+            }
+            tag::BLOCKS => {
+                let blocks: Blocks = decode("blocks", &message.body).map_err(|_| refusal::BAD_REQUEST)?;
+                self.take_blocks(source, &blocks)
+            }
+            _ => Err(refusal::BAD_REQUEST),
+        }
+    }
+
+    pub(super) fn next_output(&mut self, source: &'s dyn Source) -> Result<Output, u16> {
+        match self.next_with_context(source)? {
+            Next::Message(message, _) => Ok(Output::Message(message)),
+            Next::Wait => Ok(Output::Wait),
+            Next::Done => Ok(Output::Done),
+        }
+    }
+
+    /// As [`next_output`](Self::next_output), with the context of each batch.
+    pub(super) fn next_with_context(&mut self, source: &'s dyn Source) -> Result<Next, u16> {
+        loop {
+            if let Some((message, context)) = self.out.ready.pop_front() {
+                return Ok(Next::Message(message, context));
+            }
+            if let Some(mut current) = self.current.take() {
+                match current.advance(&mut self.out) {
+                    Ok(true) => self.current = Some(current),
+                    Ok(false) => {}
+                    Err(Gone) => self.out.batch.gone(),
+                }
+            } else if !self.todo.is_empty() && self.turns.len() < LOOKS_AHEAD_MAX {
+                self.take_turn(source)?;
+            } else if self.turns.front().is_some_and(|turn| self.ended || !turn.waits()) {
+                self.begin_front(source)?;
+            } else if !self.out.batch.is_empty() {
+                self.out.flush();
+            } else if self.ended && self.turns.is_empty() {
+                return Ok(Next::Done);
+            } else {
+                return Ok(Next::Wait);
+            }
+            if self.out.batch.is_full(0) {
+                self.out.flush();
+            }
+        }
+    }
+
+    /// Takes the next file: one for which the receiver has to be asked is laid out at once, so that it is asked for many
+    /// before the first is sent.
+    fn take_turn(&mut self, source: &'s dyn Source) -> Result<(), u16> {
+        let Some(item) = self.todo.pop_front() else { return Ok(()) };
+        let number = self.taken;
+        self.taken += 1;
+        let turn = match item.way {
+            way::WANTED | way::GAP if item.old.block != 0 => self.by_blocks(source, number, &item)?,
+            way::GAP => return Err(refusal::BAD_REQUEST),
+            way::BASE if self.asks && !source.keeps_blocks(&self.module) => self.by_asking(source, number, item)?,
+            way::ALL | way::BASE | way::WANTED => Turn::Later(item),
+            _ => return Err(refusal::BAD_REQUEST),
+        };
+        self.turns.push_back(turn);
+        Ok(())
+    }
+
+    /// Lays out a file of whose old bytes the receiver has named the blocks.
+    fn by_blocks(&mut self, source: &'s dyn Source, number: u64, item: &FileItem) -> Result<Turn<'s>, u16> {
+        let bad = refusal::BAD_REQUEST;
+        let (gaps, _) = unpack_gaps(&item.old.gaps, item.old.block, BLOCKS_MAX).ok_or(bad)?;
+        let search =
+            look::search(self.hashing.connection(source), item.old.block, &gaps, &item.old.hashes).ok_or(bad)?;
+        let opened = Stored::open(source, &self.module, self.top, &item.path, false)?;
+        let Some((stored, chunks)) = opened else { return Ok(Turn::Gone) };
+        let bits = (item.way == way::WANTED).then_some(item.wanted.as_slice());
+        let parts = by_bits(bits, &gaps, chunks)?;
+        let mut begun = Begun { number, stored, parts, basis: None, asked: None, second: None };
+        Ok(match look::find(&search, &begun.stored, &mut begun.parts) {
+            Some(()) => {
+                begun.ask_again(item.old.block, &mut self.out);
+                Turn::Begun(Box::new(begun))
+            }
+            None => Turn::Gone,
+        })
+    }
+
+    /// Lays out a file over its old version, and asks for the blocks of that.
+    fn by_asking(&mut self, source: &'s dyn Source, number: u64, item: FileItem) -> Result<Turn<'s>, u16> {
+        let opened = Stored::open(source, &self.module, self.top, &item.path, false)?;
+        let Some((stored, chunks)) = opened else { return Ok(Turn::Gone) };
+        let packed = stored.class == Class::Coarse;
+        let Some((basis, old, _)) = self.basis(source, &item.path, &stored)?.filter(|_| !packed) else {
+            return Ok(Turn::Later(item));
+        };
+        let (parts, _) = over(&old, chunks)?;
+        let (block, gaps) = look::first(&parts);
+        if gaps.is_empty() {
+            return Ok(Turn::Later(item));
+        }
+        let mut begun = Begun { number, stored, parts, basis: Some(basis), asked: None, second: None };
+        begun.ask(Asked { block, gaps, second: false }, &mut self.out);
+        Ok(Turn::Begun(Box::new(begun)))
+    }
+
+    /// Takes what the receiver says of the blocks that it was asked for.
+    fn take_blocks(&mut self, source: &'s dyn Source, blocks: &Blocks) -> Result<(), u16> {
+        let number = |turn: &Turn<'s>| if let Turn::Begun(begun) = turn { Some(begun.number) } else { None };
+        let place = self.turns.iter().position(|turn| number(turn) == Some(blocks.file));
+        let Some(turn) = place.and_then(|place| self.turns.get_mut(place)) else { return Err(refusal::BAD_REQUEST) };
+        let Turn::Begun(begun) = turn else { return Err(refusal::BAD_REQUEST) };
+        let asked = begun.asked.take().ok_or(refusal::BAD_REQUEST)?;
+        if blocks.hashes.is_empty() {
+            return Ok(());
+        }
+        let rabin = self.hashing.connection(source);
+        let search = look::search(rabin, asked.block, &asked.gaps, &blocks.hashes).ok_or(refusal::BAD_REQUEST)?;
+        if asked.second {
+            begun.second = Some(search);
+        } else if look::find(&search, &begun.stored, &mut begun.parts).is_some() {
+            begun.ask_again(asked.block, &mut self.out);
+        } else {
+            *turn = Turn::Gone;
+        }
+        Ok(())
+    }
+
+    /// Begins to send the file whose turn it is.
+    fn begin_front(&mut self, source: &'s dyn Source) -> Result<(), u16> {
+        match self.turns.pop_front() {
+            None => {}
+            Some(Turn::Gone) => self.out.batch.gone(),
+            Some(Turn::Later(item)) => match self.open(source, &item)? {
+                Some(sending) => self.current = Some(sending),
+                None => self.out.batch.gone(),
+            },
+            Some(Turn::Begun(begun)) => {
+                let Begun { stored, parts, basis, second, .. } = *begun;
+                self.current = Some(self.parts(stored, parts, basis, None, second));
+            }
+        }
+        Ok(())
+    }
+
+    fn parts(
+        &mut self,
+        stored: Stored<'s>,
+        parts: Vec<Part>,
+        basis: Option<TreePath>,
+        kept: Option<Kept>,
+        second: Option<Search>,
+    ) -> Sending<'s> {
+        if let Some(path) = basis {
+            self.out.batch.basis(path);
+        }
+        let emitter = Emitter::default();
+        Sending::Parts(Box::new(Parts { stored, parts: parts.into_iter(), kept, second, emitter }))
+    }
+
+    /// Starts a file for which nobody has to be asked; `None` when its content is gone.
+    fn open(&mut self, source: &'s dyn Source, item: &FileItem) -> Result<Option<Sending<'s>>, u16> {
+        let whole = item.way == way::ALL;
+        let opened = Stored::open(source, &self.module, self.top, &item.path, whole)?;
+        let Some((stored, chunks)) = opened else { return Ok(None) };
+        if item.way == way::WANTED {
+            let parts = by_bits(Some(&item.wanted), &[], chunks)?;
+            return Ok(Some(self.parts(stored, parts, None, None, None)));
+        }
+        if item.way == way::BASE
+            && let Some((basis, old, entry)) = self.basis(source, &item.path, &stored)?
+        {
+            let (parts, shared) = over(&old, chunks)?;
+            let kept = self.kept(source, &entry, &old, &shared);
+            return Ok(Some(self.parts(stored, parts, Some(basis), kept, None)));
+        }
+        if whole {
+            self.announce_leaves(stored.leaf_refs()?);
+        }
+        Ok(Some(Sending::Whole { stored, chunks, offset: 0 }))
+    }
+
+    /// Says which leaf pages follow, where there is more than one.
+    fn announce_leaves(&mut self, mut refs: Vec<ListRef>) {
+        if refs.len() < 2 {
+            return;
+        }
+        self.out.flush();
+        while !refs.is_empty() {
+            let rest = refs.split_off(refs.len().min(LEAVES_MAX));
+            let message = Message::new(tag::LEAVES, &LeafRefs { last: rest.is_empty(), refs });
+            self.out.ready.push_back((message, Vec::new()));
+            refs = rest;
+        }
+    }
+
+    /// The path's version in the base, else the file there that shares most sampled chunks.
+    fn basis(
+        &self,
+        source: &'s dyn Source,
+        path: &TreePath,
+        stored: &Stored<'_>,
+    ) -> Result<Option<(TreePath, Old, Entry)>, u16> {
+        let Some(base) = self.base else { return Ok(None) };
+        let pages = source.pages();
+        let mut from = file_at(source, base, path)?.map(|old| (path.clone(), old));
+        if from.is_none() && stored.listed {
+            let mut samples = Samples::default();
+            for chunk in chunks(pages, stored.id).map_err(|e| internal(&e))?.into_iter().flatten() {
+                samples.add(&chunk.map_err(|e| internal(&e))?.id);
+            }
+            if let Some(similar) = source.similar(&self.module, base, samples.ids()) {
+                from = file_at(source, base, &similar)?.map(|old| (similar, old));
+            }
+        }
+        let Some((path, entry)) = from else { return Ok(None) };
+        Ok(old_version(source, &entry)?.map(|old| (path, old, entry)))
+    }
+
+    /// What is kept of an old version, if something of it is gone.
+    fn kept(&mut self, source: &dyn Source, entry: &Entry, old: &Old, shared: &HashSet<ChunkId>) -> Option<Kept> {
+        let Body::File { id, size, .. } = entry.body else { return None };
+        let block = kept_block(size)?;
+        if shared.len() == old.chunks().len() {
+            return None;
+        }
+        let rabin = self.hashing.index(source)?;
+        Kept::new(rabin, block, source.block_list(&self.module, &id)?, old, shared)
+    }
+}
+
+/// The chunks of a file; `None` for one that has too many, or none.
+fn old_version(source: &dyn Source, entry: &Entry) -> Result<Option<Old>, u16> {
+    let Body::File { id, size, class } = entry.body else { return Ok(None) };
+    let Some(list) = chunks(source.pages(), id).map_err(|e| internal(&e))? else {
+        // One chunk, whose id nobody needs: if it were in the new version, that would be of one chunk too, and equal.
+        let only = u32::try_from(size).ok().filter(|len| *len > 0 && *len as usize <= class.longest());
+        let chunk = |len| Chunk { id: ChunkId::from_bytes(*id.as_bytes()), len };
+        return Ok(only.map(|len| Old::new(std::iter::once(chunk(len)))));
+    };
+    let all: Vec<Chunk> = list.take(BASIS_CHUNKS_MAX + 1).collect::<Result<_, _>>().map_err(|e| internal(&e))?;
+    Ok((all.len() <= BASIS_CHUNKS_MAX).then(|| Old::new(all.into_iter())))
+}
+
+impl Turn<'_> {
+    /// Whether the receiver's word is needed first.
+    fn waits(&self) -> bool {
+        matches!(self, Self::Begun(begun) if begun.asked.is_some())
+    }
+}
+
+impl Begun<'_> {
+    fn ask(&mut self, asked: Asked, out: &mut Out) {
+        let basis = self.basis.as_ref().map_or_else(Vec::new, |path| path.as_bytes().to_vec());
+        let look = Look { file: self.number, basis, block: asked.block, gaps: pack_gaps(&asked.gaps) };
+        out.ready.push_back((Message::new(tag::LOOK, &look), Vec::new()));
+        self.asked = Some(asked);
+    }
+
+    /// Asks for the second look, if there is anything to be won by it.
+    fn ask_again(&mut self, block: u32, out: &mut Out) {
+        let gaps = if block as usize > BLOCK { look::second(&self.stored, &mut self.parts, block) } else { Vec::new() };
+        if !gaps.is_empty() {
+            self.ask(Asked { block: BLOCK as u32, gaps, second: true }, out);
+        }
+    }
+}
+
+impl Sending<'_> {
+    /// Adds what comes next of the file; false behind its end.
+    fn advance(&mut self, out: &mut Out) -> Result<bool, Gone> {
+        match self {
+            Self::Whole { stored, chunks, offset } => {
+                let Some(chunk) = chunks.next() else {
+                    out.batch.end();
+                    return Ok(false);
+                };
+                let chunk = chunk.map_err(|e| {
+                    internal(&e);
+                    Gone
+                })?;
+                let bytes = stored.read(&chunk, *offset).ok_or(Gone)?;
+                if out.batch.is_full(bytes.len()) {
+                    out.flush();
+                }
+                out.batch.chunk(&bytes);
+                *offset += u64::from(chunk.len);
+                Ok(true)
+            }
+            Self::Parts(file) => file.advance(out),
+        }
+    }
+}
+
+impl Parts<'_> {
+    fn advance(&mut self, out: &mut Out) -> Result<bool, Gone> {
+        let Self { stored, parts, kept, second, emitter } = self;
+        match parts.next() {
+            None => {
+                emitter.end(out, stored);
+                return Ok(false);
+            }
+            Some(Part::Copy { from, at, len }) => emitter.copy(out, stored, from, at, len),
+            Some(Part::Have(have)) => emitter.have(out, stored, have),
+            Some(Part::Run(run)) => {
+                let bytes = run.read(stored).ok_or(Gone)?;
+                let steps = match kept {
+                    Some(kept) => kept.steps(&bytes, &run),
+                    None => run.refined(&bytes, second.as_ref()),
+                };
+                // A run in which nothing was sought is all new.
+                let steps = if steps.is_empty() { vec![Step::Literal { len: run.len }] } else { steps };
+                let mut at = 0usize;
+                for step in steps {
+                    let (Step::Copy { len, .. } | Step::Literal { len }) = step;
+                    let new = usize::try_from(len).ok().and_then(|len| bytes.get(at..at + len)).unwrap_or_default();
+                    match step {
+                        Step::Copy { from, len } => emitter.copy(out, stored, from, run.at + at as u64, len),
+                        Step::Literal { .. } => emitter.literal(out, stored, new),
+                    }
+                    at += new.len();
+                }
+            }
+        }
+        Ok(true)
+    }
+}
