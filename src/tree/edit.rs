@@ -117,13 +117,7 @@ impl Editor {
         Ok(name)
     }
 
-    fn place(
-        &mut self,
-        path: &TreePath,
-        name: Name,
-        edit: Edit,
-        store: &mut dyn PageStore,
-    ) -> Result<(), EditError> {
+    fn place(&mut self, path: &TreePath, name: Name, edit: Edit, store: &mut dyn PageStore) -> Result<(), EditError> {
         match edit {
             Edit::Remove => self.set(name, None, store),
             Edit::Put(entry) => self.set(name, Some(entry), store),
