@@ -39,12 +39,13 @@ pub(in crate::protocol) fn held(
             file(id);
         }
         match (was, change.new.map(|new| new.body)) {
-            (_, Some(Body::Directory { entries, id, .. })) => {
-                if was.is_none() && entries >= COPIED_ENTRIES_MIN && appeared.len() < HELD_MAX {
-                    appeared.push((change.path, id));
-                }
-            }
+            (Some(_), Some(Body::Directory { .. })) => {}
             (Some(old), _) => vanished(pages, old, &mut found, &mut file)?,
+            (None, Some(Body::Directory { entries, id, .. }))
+                if entries >= COPIED_ENTRIES_MIN && appeared.len() < HELD_MAX =>
+            {
+                appeared.push((change.path, id));
+            }
             _ => {}
         }
     }
