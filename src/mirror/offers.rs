@@ -30,10 +30,10 @@ pub struct Offers {
 type Computed = ((HeadId, HeadId), Option<Arc<Pack>>);
 
 impl Offers {
-    /// Takes up what is kept of `module`.
+    /// Takes up what is kept of `module`, which has so many bytes.
     #[must_use]
-    pub fn open(home: &Home, module: &str) -> Self {
-        let store = PackStore::open(home, module)
+    pub fn open(home: &Home, module: &str, module_bytes: u64) -> Self {
+        let store = PackStore::open(home, module, module_bytes)
             .inspect_err(|error| tracing::warn!(module, error = %chain(error), "packs are not kept"))
             .ok();
         Self { store, next: Mutex::default(), computed: Mutex::default() }
@@ -86,6 +86,13 @@ impl Offers {
     pub fn keep(&self, pack: Arc<Pack>, sequence: u64) {
         if let Some(store) = &self.store {
             store.put(sequence, pack);
+        }
+    }
+
+    /// Keeps to the share of a module that has so many bytes now.
+    pub fn fit(&self, module_bytes: u64) {
+        if let Some(store) = &self.store {
+            store.fit(module_bytes);
         }
     }
 

@@ -18,22 +18,27 @@ use crate::protocol::pack::{PEEK_LEN, Pack};
 use crate::tree::hash::{ChunkId, FileId, HeadId};
 use crate::tree::name::Name;
 
-/// Bytes of all packs of a module.
-pub const PACKS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of all packs of a module, however small it is.
+const PACKS_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of all packs of a large module, as a share of its own: one in so many.
+const PACKS_SHARE: u64 = 20;
 /// Packs of a module.
 pub const PACKS_MAX: usize = 1_024;
+/// Bytes of the newest packs of a module in which content of the past is looked for.
+const PAST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of packs of a module that are kept in memory.
 const RECENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The packs of one module.
 pub struct PackStore {
     dir: PrivateDir,
-    bytes_max: u64,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    /// Bytes of all packs, at most.
+    bytes_max: u64,
     /// By the sequence of the head that they lead to.
     kept: BTreeMap<u64, Kept>,
     /// Newest last, [`RECENT_BYTES_MAX`] of them.
@@ -56,12 +61,12 @@ impl State {
 }
 
 impl PackStore {
-    /// Opens the packs of `module`. Files that are no packs are removed.
+    /// Opens the packs of `module`, which has so many bytes. Files that are no packs are removed.
     ///
     /// # Errors
     /// [`HomeError`] when the directory cannot be made or read.
-    pub fn open(home: &Home, module: &str) -> Result<Self, HomeError> {
-        Self::open_bounded(home, module, PACKS_BYTES_MAX)
+    pub fn open(home: &Home, module: &str, module_bytes: u64) -> Result<Self, HomeError> {
+        Self::open_bounded(home, module, bytes_max(module_bytes))
     }
 
     fn open_bounded(home: &Home, module: &str, bytes_max: u64) -> Result<Self, HomeError> {
@@ -77,9 +82,16 @@ impl PackStore {
                 None => drop_file(&dir, &name),
             }
         }
-        let store = Self { dir, bytes_max, state: Mutex::new(State { kept, ..State::default() }) };
+        let store = Self { dir, state: Mutex::new(State { bytes_max, kept, ..State::default() }) };
         store.make_room(&mut store.state());
         Ok(store)
+    }
+
+    /// Keeps to the share of a module that has so many bytes now.
+    pub fn fit(&self, module_bytes: u64) {
+        let mut state = self.state();
+        state.bytes_max = bytes_max(module_bytes);
+        self.make_room(&mut state);
     }
 
     /// Keeps the pack that leads to the head with `sequence`, in the place of another one that does. One that is too
@@ -87,10 +99,10 @@ impl PackStore {
     pub fn put(&self, sequence: u64, pack: Arc<Pack>) {
         let bytes = pack.encode();
         let len = bytes.len() as u64;
-        if len > self.bytes_max || bytes.len() > PACK_BYTES_MAX {
+        let mut state = self.state();
+        if len > state.bytes_max || bytes.len() > PACK_BYTES_MAX {
             return;
         }
-        let mut state = self.state();
         self.forget(&mut state, sequence);
         if let Err(error) = self.write(sequence, &bytes) {
             tracing::warn!(%error, path = %self.dir.path().display(), "cannot keep a change pack");
@@ -130,7 +142,12 @@ impl PackStore {
 
     fn past(&self, find: impl FnOnce(&Past) -> Option<past::Place>) -> Option<Vec<u8>> {
         let mut state = self.state();
-        let new: Vec<u64> = state.kept.keys().rev().copied().filter(|n| !state.past.knows(*n)).collect();
+        let mut left = PAST_BYTES_MAX;
+        let newest = state.kept.iter().rev().map_while(|(sequence, kept)| {
+            left = left.checked_sub(kept.len)?;
+            Some(*sequence)
+        });
+        let new: Vec<u64> = newest.filter(|sequence| !state.past.knows(*sequence)).collect();
         for sequence in new {
             if let Some(pack) = self.load(&mut state, sequence) {
                 state.past.add(sequence, &pack);
@@ -176,7 +193,7 @@ impl PackStore {
     }
 
     fn make_room(&self, state: &mut State) {
-        while state.kept.len() > PACKS_MAX || state.bytes() > self.bytes_max {
+        while state.kept.len() > PACKS_MAX || state.bytes() > state.bytes_max {
             let Some(oldest) = state.kept.keys().next().copied() else { return };
             self.forget(state, oldest);
         }
@@ -213,6 +230,11 @@ impl State {
             stays
         });
     }
+}
+
+/// Bytes that the packs of a module may have.
+fn bytes_max(module_bytes: u64) -> u64 {
+    PACKS_BYTES.max(module_bytes / PACKS_SHARE)
 }
 
 /// What the file `name` claims to be; `None` for anything that is no pack.

@@ -79,7 +79,7 @@ impl Root<'_> {
                 drop(hold);
                 let head = newest.head.clone();
                 self.show(&served, newest, last.as_ref());
-                forget_old(&self.site.index, module).map_err(index_failure)?;
+                forget_old(&self.site.index, module, now_ms()).map_err(index_failure)?;
                 (head, true)
             }
         };

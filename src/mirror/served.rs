@@ -200,6 +200,7 @@ impl Served {
 
     /// Serves a newer head from here on. Its root files may be new as well.
     pub fn hold(&self, newest: Newest, roots: Option<Vec<(u64, Vec<u8>)>>) {
+        self.offers.fit(newest.head.bytes);
         let mut state = self.change();
         if state.announced.as_ref().is_none_or(|announced| !newest.is_older_than(announced)) {
             let kept = state.announced.take().filter(|announced| announced.id == newest.id && newest.beat.is_none());

@@ -107,7 +107,9 @@ impl Site {
             Some(served) => served,
             None => {
                 let number = self.index.module_number(name).map_err(index_failure)?;
-                let offers = Offers::open(&self.home, name);
+                let held = self.index.reader().and_then(|reader| reader.newest_head(number, HeadState::Published));
+                let held = held.map_err(index_failure)?.and_then(|stored| Newest::of(&stored, None));
+                let offers = Offers::open(&self.home, name, held.map_or(0, |newest| newest.head.bytes));
                 let served = Served::load(&self.index, name, number, offers, self.tag, signer);
                 let served = Arc::new(served.map_err(index_failure)?);
                 self.catalog.put(served.clone());

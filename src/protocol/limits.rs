@@ -150,6 +150,8 @@ pub const TITLE_MAX: usize = 256;
 pub const PACKED_MAX: u32 = 2 * 1024 * 1024;
 /// Bytes of changes or pages that the sender gathers before it packs them.
 pub const PACKED_TARGET: usize = 512 * 1024;
+/// Bytes of all paths of one message of changes, written out; the receiver refuses more.
+pub const CHANGES_PATHS_MAX: usize = 32 * 1024 * 1024;
 /// References that a sender remembers between two rounds of a descent; beyond, the stream is reset and the receiver
 /// asks for all entries instead.
 pub const DESCENT_REFERENCES_MAX: usize = 2_000_000;

@@ -13,8 +13,8 @@ use super::limits::{
 };
 use super::packed::{pack, unpack};
 use crate::tree::codec::{Malformed, bounded, decode, encode};
-use crate::tree::entry::Attribute;
-use crate::tree::hash::HeadId;
+use crate::tree::entry::{Attribute, Mtime};
+use crate::tree::hash::{DirId, FileId, HeadId};
 use crate::tree::list::ListRef;
 use crate::tree::name::TreePath;
 
@@ -30,7 +30,7 @@ pub mod tag {
     pub const STATE: u8 = 4;
     /// Request: the entries that lead from a base to a head.
     pub const TREE: u8 = 5;
-    /// Answer to TREE: packed changes, `[changes.list]`.
+    /// Answer to TREE: packed columns of changes.
     pub const CHANGES: u8 = 6;
     /// Answer to TREE: the base is not known here.
     pub const BASE_UNKNOWN: u8 = 7;
@@ -186,32 +186,42 @@ pub struct Content {
     pub base: Option<HeadId>,
 }
 
-/// One record of CHANGES: a path, and what is there afterwards. All but the first three are zero or empty where the
-/// operation does not need them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One record of CHANGES: a path, and what is there afterwards. What is not said is as in the entry that the base has
+/// there; [`columns`](super::change::columns) is how records are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WireChange {
-    /// `[change.keep]`: leading bytes shared with the path of the change before it, in the same message.
+    /// Leading bytes shared with the path of the change before it, in the same message.
     pub keep: u32,
-    /// `[change.rest]`: the bytes of the path behind those.
-    #[serde(with = "serde_bytes")]
+    /// The bytes of the path behind those.
     pub rest: Vec<u8>,
-    /// `[change.operation]`: see [`operation`].
+    /// See [`operation`].
     pub operation: u8,
-    /// `[change.mode]`
-    pub mode: u16,
-    /// `[change.seconds]`
-    pub seconds: i64,
-    /// `[change.nanos]`
-    pub nanos: u32,
-    /// `[change.size]`: of a file, or entries of a held directory.
-    pub size: u64,
-    /// `[change.class]`: of a file, or bytes of a held directory.
-    pub class: u64,
-    /// `[change.content]`: file id, link target, or directory id.
-    #[serde(with = "serde_bytes")]
-    pub content: Vec<u8>,
-    /// `[change.attributes]`
-    pub attributes: Vec<Attribute>,
+    /// Permission bits.
+    pub mode: Option<u16>,
+    /// Time of last modification.
+    pub mtime: Option<Mtime>,
+    /// What is in the file, where the link points, or the id of a held directory.
+    pub content: Option<WireContent>,
+    /// Optional facts.
+    pub attributes: Option<Vec<Attribute>>,
+}
+
+/// What a [`WireChange`] says of content; the operation says which of these it may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WireContent {
+    /// Of a file.
+    File {
+        /// Its size less that of the file that the base has there (else 0), modulo 2^64.
+        growth: i64,
+        /// How its content is cut.
+        class: u64,
+        /// Its chunk list.
+        id: FileId,
+    },
+    /// Of a link.
+    Link(Vec<u8>),
+    /// Of a held directory.
+    Directory(DirId),
 }
 
 /// Operations of [`WireChange`].
@@ -224,7 +234,7 @@ pub mod operation {
     pub const LINK: u8 = 2;
     /// A directory is there; what it holds is as in the base, or nothing, but for the changes that follow.
     pub const DIRECTORY: u8 = 3;
-    /// A directory is there whose pages the receiver holds, because the base has it at another path.
+    /// A directory is there whose pages the receiver holds, because the base has it, too, at some path.
     pub const HELD_DIRECTORY: u8 = 4;
 }
 

@@ -5,13 +5,28 @@ use crate::tree::codec::Malformed;
 
 /// Level for records; they are small beside content, and travel first.
 const LEVEL: i32 = 6;
+/// Bytes of records that are packed as well as can be: that takes some tens of milliseconds.
+const THOROUGH_MAX: usize = 64 * 1024;
+const LEVEL_THOROUGH: i32 = 19;
+/// Level for records above that, where they are worth more than those of [`pack`].
+const LEVEL_LARGE: i32 = 9;
 
 /// Packs records.
 #[must_use]
 pub fn pack(records: &[u8]) -> Vec<u8> {
+    pack_at(LEVEL, records)
+}
+
+/// As [`pack`], with more effort: for what may be all that travels.
+#[must_use]
+pub fn pack_thoroughly(records: &[u8]) -> Vec<u8> {
+    pack_at(if records.len() <= THOROUGH_MAX { LEVEL_THOROUGH } else { LEVEL_LARGE }, records)
+}
+
+fn pack_at(level: i32, records: &[u8]) -> Vec<u8> {
     let mut packed = u32::try_from(records.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
     // Compression into memory has no failure but exhaustion of it.
-    packed.extend(zstd::bulk::compress(records, LEVEL).unwrap_or_default());
+    packed.extend(zstd::bulk::compress(records, level).unwrap_or_default());
     packed
 }
 
@@ -71,6 +86,7 @@ mod tests {
             let records: Vec<u8> = (0..n).map(|i| (i % 7) as u8).collect();
             let packed = pack(&records);
             assert_eq!(unpack(&packed).unwrap(), records);
+            assert_eq!(unpack(&pack_thoroughly(&records)).unwrap(), records);
             let mut lie = packed.clone();
             lie[3] ^= 1;
             assert!(unpack(&lie).is_err());

@@ -3,68 +3,107 @@
 use std::rc::Rc;
 
 use super::batch::{Batch, BatchWriter};
+use super::change::columns::write;
 use super::change::{ChangeError, ChangeReader};
 use super::descent::{Descent, ListReader, ShortList};
 use super::fetch::{Fetch, Have, Landing, Outcome, Shelf, Wanted};
 use super::limits::{CHUNKS_MAX, LEAVES_MAX, SHORT_LEN};
-use super::message::{Chunks, LeafRefs, List, Message, Refused, WireChange, operation, tag, way};
+use super::message::{Chunks, LeafRefs, List, Message, Refused, WireChange, WireContent, operation, tag, way};
 use super::packed::pack;
 use super::step::{Step, encode_steps};
 use crate::tree::chunker::Class;
 use crate::tree::codec::{decode, encode};
 use crate::tree::dir::{Built, build, empty};
 use crate::tree::edit::EditError;
-use crate::tree::entry::{Body, Entry, Meta};
+use crate::tree::entry::{Body, Entry, Meta, Mtime};
 use crate::tree::hash::{ChunkId, DirId, FileId};
-use crate::tree::limits::SAMPLES_MAX;
+use crate::tree::limits::{PATH_DEPTH_MAX, SAMPLES_MAX};
 use crate::tree::list::ListRef;
 use crate::tree::name::{Name, TreePath};
 use crate::tree::page::{Discard, PageSink, Pages};
 
 fn record(operation: u8) -> WireChange {
-    let (content, attributes) = (Vec::new(), Vec::new());
-    let (mode, seconds, nanos, size, class) = (0, 0, 0, 0, 0);
-    WireChange { keep: 0, rest: b"d".to_vec(), operation, mode, seconds, nanos, size, class, content, attributes }
+    let (mode, mtime, content, attributes) = (None, None, None, None);
+    WireChange { keep: 0, rest: b"d".to_vec(), operation, mode, mtime, content, attributes }
 }
 
 fn apply(base: Option<Built>, pages: &mut Pages, record: WireChange) -> Result<(), ChangeError> {
-    ChangeReader::new(base, 9).apply(&pack(&encode(&vec![record])), pages)
+    ChangeReader::new(base, 9).apply(&pack(&write(&[record])), pages)
 }
 
 #[test]
 fn a_held_directory_that_is_not_held_is_refused() {
     let mut pages = Pages::new();
-    let name = Name::new(b"f").unwrap();
-    let link = Body::Link { target: (*b"x").into() };
-    let meta = Meta { mode: 0o777, ..Meta::default() };
-    let base = build(&[Entry { name, meta, body: link, attributes: vec![] }], &mut pages).unwrap();
-    let held = |id: DirId| WireChange { size: 1, content: id.as_bytes().to_vec(), ..record(operation::HELD_DIRECTORY) };
+    let link = |i: u32| {
+        let name = Name::new(format!("{i:03}").as_bytes()).unwrap();
+        let meta = Meta { mode: 0o777, ..Meta::default() };
+        Entry { name, meta, body: Body::Link { target: (*b"x").into() }, attributes: vec![] }
+    };
+    let base = build(&[link(0)], &mut pages).unwrap();
+    let large = build(&(0..100).map(link).collect::<Vec<_>>(), &mut pages).unwrap();
+    let held = |id| WireChange { content: Some(WireContent::Directory(id)), ..record(operation::HELD_DIRECTORY) };
     for base in [None, Some(base)] {
         let got = apply(base, &mut pages, held(DirId::of(b"not here")));
         assert!(matches!(got, Err(ChangeError::Edit(EditError::NoDirectory(_)))), "{got:?}");
     }
     apply(Some(base), &mut pages, held(base.id)).unwrap();
-    // One that is held, and other totals than it has.
-    for (size, class) in [(0, 0), (2, 0), (1, 1), (9, 0), (u64::MAX, 0)] {
-        let got = apply(Some(base), &mut pages, WireChange { size, class, ..held(base.id) });
-        assert!(matches!(got, Err(ChangeError::Malformed(_))), "{got:?}");
-    }
+    // One that is held, and has more entries than both trees.
+    let got = apply(Some(base), &mut pages, held(large.id));
+    assert!(matches!(got, Err(ChangeError::Malformed(_))), "{got:?}");
 }
 
 #[test]
-fn changes_that_say_more_than_their_operation_means_are_refused() {
+fn changes_that_say_what_their_operation_does_not_mean_are_refused() {
     let mut pages = Pages::new();
     let base = build(&[], &mut pages).unwrap();
     let mut refused = |record| assert!(matches!(apply(Some(base), &mut pages, record), Err(ChangeError::Malformed(_))));
-    refused(WireChange { mode: 1, ..record(operation::REMOVE) });
-    refused(WireChange { size: 1, ..record(operation::REMOVE) });
-    refused(WireChange { content: vec![1], ..record(operation::DIRECTORY) });
-    refused(WireChange { class: 1, ..record(operation::DIRECTORY) });
-    refused(WireChange { size: 1, mode: 0o777, content: vec![b'x'], ..record(operation::LINK) });
+    let mtime = Some(Mtime::default());
+    refused(WireChange { mode: Some(1), ..record(operation::REMOVE) });
+    refused(WireChange { mtime, ..record(operation::REMOVE) });
+    refused(WireChange { attributes: Some(Vec::new()), ..record(operation::REMOVE) });
+    for operation in [operation::REMOVE, operation::DIRECTORY] {
+        refused(WireChange { content: Some(WireContent::Link(b"x".to_vec())), ..record(operation) });
+    }
+    // Nothing is there whose content could be meant.
+    for operation in [operation::FILE, operation::LINK, operation::HELD_DIRECTORY] {
+        refused(WireChange { mtime, ..record(operation) });
+    }
+    let nanos = Some(Mtime { seconds: 0, nanos: 1_000_000_000 });
+    refused(WireChange { mtime: nanos, ..record(operation::DIRECTORY) });
+    refused(WireChange { mode: Some(0o1000), ..record(operation::DIRECTORY) });
     refused(WireChange { keep: 1, ..record(operation::DIRECTORY) });
     refused(WireChange { rest: Vec::new(), ..record(operation::DIRECTORY) });
-    refused(record(9));
+    refused(record(5));
+    refused(record(7));
     apply(Some(base), &mut pages, record(operation::DIRECTORY)).unwrap();
+}
+
+#[test]
+fn paths_that_are_long_only_when_written_out_are_bounded() {
+    let mut pages = Pages::new();
+    let deep = "x/".repeat(PATH_DEPTH_MAX - 1);
+    let mut records: Vec<_> = (1..PATH_DEPTH_MAX).map(|depth| deep[..2 * depth - 1].to_owned()).collect();
+    records.extend((0..20_000).map(|i| format!("{deep}{i:05}")));
+    let mut last = String::new();
+    let records: Vec<_> = records
+        .into_iter()
+        .map(|path| {
+            let keep = last.bytes().zip(path.bytes()).take_while(|(a, b)| a == b).count();
+            let change = WireChange {
+                keep: u32::try_from(keep).unwrap(),
+                rest: path.as_bytes()[keep..].to_vec(),
+                ..record(operation::DIRECTORY)
+            };
+            last = path;
+            change
+        })
+        .collect();
+    let mut apply = |count| {
+        let body = pack(&write(&records[..count]));
+        ChangeReader::new(None, 1 << 20).apply(&body, &mut pages).map_err(|error| error.to_string())
+    };
+    apply(PATH_DEPTH_MAX + 9_000).unwrap();
+    assert!(apply(records.len()).unwrap_err().contains("paths of changes"));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::change::ChangeWriter;
+use super::change::{ChangeWriter, held};
 use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX, PACKED_TARGET, PATHS_MAX, PATHS_WAITING_MAX, SHORT_LEN};
 use super::message::{AtHead, Chunks, List, Message, Module, Paths, Poll, Refused, State, Tree, refusal, tag};
 use super::packed::pack;
@@ -207,7 +207,9 @@ impl<'s> Answer<'s> {
                 }
             },
         };
-        let writer = ChangeWriter::new(self.source.pages(), base, top).map_err(|e| internal(&e))?;
+        let (pages, paths_of) = (self.source.pages(), |id: &FileId| self.source.paths_of(&request.module, id));
+        let held = held(pages, base, top, paths_of, |_| {}).map_err(|e| internal(&e))?;
+        let writer = ChangeWriter::over(pages, base, top, held);
         Ok(Work::Tree(Box::new(writer)))
     }
 

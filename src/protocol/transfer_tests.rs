@@ -1,5 +1,6 @@
 //! Whole exchanges between a sender and a receiver in memory: trees, lists and content, honest and lying.
 
+mod changes;
 mod push;
 
 use std::cell::RefCell;
@@ -603,19 +604,4 @@ fn an_unknown_base_is_said_to_be_unknown() {
     let request = Tree { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old)) };
     let got = ask(&sender, Message::new(tag::TREE, &request), vec![]);
     assert_eq!(got.iter().map(|m| m.tag).collect::<Vec<_>>(), [tag::BASE_UNKNOWN]);
-}
-
-#[test]
-fn a_moved_directory_costs_one_record() {
-    let files =
-        |prefix: &str| (0..2_000).map(|i| (format!("{prefix}/sub/file-{i}"), vec![i as u8; 20])).collect::<Files0>();
-    let sender = Sender::new(&files("old"), &files("new"));
-    let mut receiver = receiver(&files("old"));
-    let request = Tree { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old)) };
-    let got = ask(&sender, Message::new(tag::TREE, &request), vec![]);
-    let size: usize = got.iter().map(|m| m.body.len()).sum();
-    assert!(size < 200, "{size} bytes");
-    let mut reader = ChangeReader::new(Some(sender.old), sender.new.entries);
-    got.iter().for_each(|m| reader.apply(&m.body, &mut receiver.pages).unwrap());
-    assert_eq!(reader.finish(&mut receiver.pages).unwrap(), sender.new);
 }

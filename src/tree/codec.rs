@@ -61,13 +61,23 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// [`Malformed`] when the bytes are not one `T` and nothing else. Not-shortest integers pass here; what is hashed goes
 /// through [`decode_canonical`].
 pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Malformed> {
-    let mut decoder = rmp_serde::Deserializer::new(std::io::Cursor::new(bytes));
-    decoder.set_max_depth(CODEC_DEPTH_MAX);
-    let value = T::deserialize(&mut decoder).map_err(|e| Malformed::Shape { what, why: e.to_string() })?;
-    if decoder.position() != bytes.len() as u64 {
+    let (value, len) = decode_first(what, bytes)?;
+    if len != bytes.len() {
         return Err(Malformed::NotCanonical { what });
     }
     Ok(value)
+}
+
+/// Decodes one `T` from the start of `bytes`, and says how many of them it took.
+///
+/// # Errors
+/// [`Malformed::Shape`].
+pub fn decode_first<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<(T, usize), Malformed> {
+    let mut decoder = rmp_serde::Deserializer::new(std::io::Cursor::new(bytes));
+    decoder.set_max_depth(CODEC_DEPTH_MAX);
+    let value = T::deserialize(&mut decoder).map_err(|e| Malformed::Shape { what, why: e.to_string() })?;
+    let len = usize::try_from(decoder.position()).unwrap_or(bytes.len());
+    Ok((value, len))
 }
 
 /// Decodes one `T` from the start of bytes that are canonical by other knowledge: our own, or compared afterwards.

@@ -160,18 +160,56 @@ impl Iterator for Entries<'_> {
 ///
 /// # Errors
 /// [`PageError`] when a page is missing or the store fails.
-pub fn find(pages: &dyn PageSource, mut dir: DirId, name: &[u8]) -> Result<Option<Entry>, PageError> {
-    loop {
-        match load::<DirKind>(pages, dir.as_bytes())? {
-            Page::Leaf(entries) => {
-                let at = entries.binary_search_by(|entry| entry.name.as_bytes().cmp(name));
-                return Ok(at.ok().and_then(|at| entries.into_iter().nth(at)));
-            }
-            Page::Upper(_, ups) => {
-                let at = ups.partition_point(|up| up.0.as_bytes() <= name);
-                match at.checked_sub(1).and_then(|at| ups.get(at)) {
-                    Some(up) => dir = up.1,
-                    None => return Ok(None),
+pub fn find(pages: &dyn PageSource, dir: DirId, name: &[u8]) -> Result<Option<Entry>, PageError> {
+    Ok(Finder::new(dir).find(pages, name)?.cloned())
+}
+
+/// Finds entries of one directory by name. It keeps the page that it read last, so that names in order cost one read of
+/// each page that has one of them.
+pub struct Finder {
+    dir: DirId,
+    leaf: Vec<Entry>,
+    /// The first name behind that page; `None` on the right edge.
+    until: Option<Name>,
+}
+
+impl Finder {
+    /// Has read nothing of `dir` yet.
+    #[must_use]
+    pub fn new(dir: DirId) -> Self {
+        Self { dir, leaf: Vec::new(), until: None }
+    }
+
+    /// The entry called `name`.
+    ///
+    /// # Errors
+    /// [`PageError`] when a page is missing or the store fails.
+    pub fn find(&mut self, pages: &dyn PageSource, name: &[u8]) -> Result<Option<&Entry>, PageError> {
+        let starts = self.leaf.first().is_some_and(|first| first.name.as_bytes() <= name);
+        if !starts || self.until.as_ref().is_some_and(|until| until.as_bytes() <= name) {
+            self.read(pages, name)?;
+        }
+        let at = self.leaf.binary_search_by(|entry| entry.name.as_bytes().cmp(name));
+        Ok(at.ok().and_then(|at| self.leaf.get(at)))
+    }
+
+    /// Reads the page that `name` belongs in.
+    fn read(&mut self, pages: &dyn PageSource, name: &[u8]) -> Result<(), PageError> {
+        let mut id = self.dir;
+        self.leaf.clear();
+        self.until = None;
+        loop {
+            match load::<DirKind>(pages, id.as_bytes())? {
+                Page::Leaf(entries) => {
+                    self.leaf = entries;
+                    return Ok(());
+                }
+                Page::Upper(_, ups) => {
+                    let behind = ups.partition_point(|up| up.0.as_bytes() <= name);
+                    let Some(up) = behind.checked_sub(1).and_then(|at| ups.get(at)) else { return Ok(()) };
+                    id = up.1;
+                    // The end of a lower page is never behind that of the page above it.
+                    self.until = ups.get(behind).map(|next| next.0.clone()).or(self.until.take());
                 }
             }
         }

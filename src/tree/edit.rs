@@ -1,6 +1,6 @@
 //! A tree after changes: only touched directories are opened, and of those only touched pages are cut again.
 
-use super::dir::{Built, DirBuilder, DirKind, DirRef, find};
+use super::dir::{Built, DirBuilder, DirKind, DirRef, Finder};
 use super::entry::{Attribute, Entry, Meta};
 use super::hash::DirId;
 use super::name::{Name, TreePath};
@@ -52,16 +52,29 @@ struct Frame {
 
 enum Content {
     /// A directory of the base, and what changes in it.
-    Old(Built, Vec<(Name, Option<Entry>)>),
+    Old(Old),
     /// A directory that is new: its entries come in order and are never held.
     New(DirBuilder),
+}
+
+/// A directory of the base.
+struct Old {
+    built: Built,
+    finder: Finder,
+    edits: Vec<(Name, Option<Entry>)>,
+}
+
+impl Old {
+    fn new(built: Built) -> Self {
+        Self { built, finder: Finder::new(built.id), edits: Vec::new() }
+    }
 }
 
 impl Editor {
     /// Starts from the tree `base`, or from nothing.
     #[must_use]
     pub fn new(base: Option<Built>) -> Self {
-        let content = base.map_or_else(|| Content::New(DirBuilder::default()), |base| Content::Old(base, Vec::new()));
+        let content = Content::over(base);
         let top = Frame { path: TreePath::top(), meta: Meta::default(), attributes: Vec::new(), content };
         Self { open: vec![top], last: None }
     }
@@ -71,6 +84,27 @@ impl Editor {
     /// # Errors
     /// [`EditError`]; the editor is of no further use then.
     pub fn apply(&mut self, path: &TreePath, edit: Edit, store: &mut dyn PageStore) -> Result<(), EditError> {
+        let name = self.reach(path, store)?;
+        self.place(path, name, edit, store)
+    }
+
+    /// As [`apply`](Self::apply), with an edit that hangs on what the base has at the path.
+    ///
+    /// # Errors
+    /// [`EditError`], or what `edit` fails with; the editor is of no further use then.
+    pub fn apply_over<E: From<EditError>>(
+        &mut self,
+        path: &TreePath,
+        store: &mut dyn PageStore,
+        edit: impl FnOnce(Option<&Entry>, &dyn PageStore) -> Result<Edit, E>,
+    ) -> Result<(), E> {
+        let name = self.reach(path, store)?;
+        let edit = edit(self.old_entry(&name, store)?, store)?;
+        Ok(self.place(path, name, edit, store)?)
+    }
+
+    /// Closes and opens directories up to the one that holds `path`, and gives its last name.
+    fn reach(&mut self, path: &TreePath, store: &mut dyn PageStore) -> Result<Name, EditError> {
         let Some((parent, name)) = path.split_last() else { return Err(EditError::Order(path.clone())) };
         if self.last.as_ref().is_some_and(|last| path <= last) {
             return Err(EditError::Order(path.clone()));
@@ -80,14 +114,15 @@ impl Editor {
             self.close(store)?;
         }
         self.open_down_to(&parent, store)?;
+        Ok(name)
+    }
+
+    fn place(&mut self, path: &TreePath, name: Name, edit: Edit, store: &mut dyn PageStore) -> Result<(), EditError> {
         match edit {
             Edit::Remove => self.set(name, None, store),
             Edit::Put(entry) => self.set(name, Some(entry), store),
             Edit::Directory(meta, attributes) => {
-                let content = match self.old_entry(&name, store)?.and_then(|entry| built_of(&entry)) {
-                    Some(built) => Content::Old(built, Vec::new()),
-                    None => Content::New(DirBuilder::default()),
-                };
+                let content = Content::over(self.old_entry(&name, store)?.and_then(built_of));
                 self.open.push(Frame { path: path.clone(), meta, attributes, content });
                 Ok(())
             }
@@ -115,25 +150,25 @@ impl Editor {
         for bytes in missing {
             let no_directory = || EditError::NoDirectory(parent.clone());
             let name = Name::new(&bytes).map_err(|_| no_directory())?;
-            let entry = self.old_entry(&name, store)?.ok_or_else(no_directory)?;
+            let entry = self.old_entry(&name, store)?.cloned().ok_or_else(no_directory)?;
             let built = built_of(&entry).ok_or_else(no_directory)?;
             let path = self.open.last().map_or_else(TreePath::top, |frame| frame.path.join(&name));
-            let content = Content::Old(built, Vec::new());
+            let content = Content::Old(Old::new(built));
             self.open.push(Frame { path, meta: entry.meta, attributes: entry.attributes, content });
         }
         Ok(())
     }
 
-    fn old_entry(&self, name: &Name, store: &mut dyn PageStore) -> Result<Option<Entry>, EditError> {
-        match self.open.last().map(|frame| &frame.content) {
-            Some(Content::Old(built, _)) => Ok(find(store, built.id, name.as_bytes())?),
+    fn old_entry(&mut self, name: &Name, store: &dyn PageStore) -> Result<Option<&Entry>, EditError> {
+        match self.open.last_mut().map(|frame| &mut frame.content) {
+            Some(Content::Old(old)) => Ok(old.finder.find(store, name.as_bytes())?),
             _ => Ok(None),
         }
     }
 
     fn set(&mut self, name: Name, entry: Option<Entry>, store: &mut dyn PageStore) -> Result<(), EditError> {
         match self.open.last_mut().map(|frame| &mut frame.content) {
-            Some(Content::Old(_, edits)) => edits.push((name, entry)),
+            Some(Content::Old(old)) => old.edits.push((name, entry)),
             Some(Content::New(builder)) => {
                 if let Some(entry) = entry {
                     builder.push(&entry, store)?;
@@ -154,11 +189,15 @@ impl Editor {
 }
 
 impl Content {
+    fn over(base: Option<Built>) -> Self {
+        base.map_or_else(|| Self::New(DirBuilder::default()), |built| Self::Old(Old::new(built)))
+    }
+
     fn finish(self, store: &mut dyn PageStore) -> Result<Built, EditError> {
         match self {
             Self::New(builder) => Ok(builder.finish(store)?),
-            Self::Old(base, edits) if edits.is_empty() => Ok(base),
-            Self::Old(base, edits) => Ok(update(base, edits, store)?),
+            Self::Old(old) if old.edits.is_empty() => Ok(old.built),
+            Self::Old(old) => Ok(update(old.built, old.edits, store)?),
         }
     }
 }

@@ -149,7 +149,7 @@ fn renames_and_copies_move_no_content_and_nothing_new_costs_nothing() {
     world.publish().expect(0);
     let copied = cost(&world.sync("node").expect(0));
     world.check_equal("node", "copied");
-    assert!(copied < 10_000, "{copied} bytes for a copy");
+    assert!(copied < OVERHEAD, "{copied} bytes for a copy");
 
     fs::rename(world.tree().join("moved/sub"), world.tree().join("out")).unwrap();
     fs::rename(world.tree().join("copied"), world.tree().join("out/in")).unwrap();
@@ -157,6 +157,28 @@ fn renames_and_copies_move_no_content_and_nothing_new_costs_nothing() {
     let both = cost(&world.sync("node").expect(0));
     world.check_equal("node", "moved into each other");
     assert!(both < 10_000, "{both} bytes");
+}
+
+#[test]
+fn a_directory_of_many_files_is_renamed_and_copied_in_a_few_bytes() {
+    let world = World::new(|tree| {
+        for i in 0..1_500 {
+            let dir = tree.join(format!("many/d{}", i % 20));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(format!("file-{i}")), format!("the content of {i}")).unwrap();
+        }
+    });
+    world.sync("node").expect(0);
+    let copied_from = world.tree().join("moved");
+    let cost_of = |what: &str, change: &dyn Fn()| {
+        change();
+        world.publish().expect(0);
+        let bytes = cost(&world.sync("node").expect(0));
+        world.check_equal("node", what);
+        assert!(bytes < OVERHEAD, "{bytes} bytes, {what}");
+    };
+    cost_of("renamed", &|| fs::rename(world.tree().join("many"), &copied_from).unwrap());
+    cost_of("copied", &|| copy(&copied_from, &world.tree().join("copied")));
 }
 
 #[test]

@@ -87,6 +87,9 @@ fn line(one: &ModuleStatus, wide: usize, now: SystemTime) -> String {
     if one.block_lists_bytes > 0 {
         rest.push(format!("block lists {}", bytes(one.block_lists_bytes)));
     }
+    if one.packs_bytes > 0 {
+        rest.push(format!("packs {}", bytes(one.packs_bytes)));
+    }
     let name = cut(&one.module, wide);
     let line = format!("{name:wide$}  {role}  {state:<12}  {age:>8}  {}", cut(&rest.join(", "), WIDTH));
     format!("{}\n", cut(line.trim_end(), WIDTH))
@@ -182,6 +185,8 @@ mod tests {
         );
         let behind = shown(vec![ModuleStatus { lag_ms: Some(90_000), ..node() }]);
         assert!(behind.contains("  1m behind, from"), "{behind}");
+        let packs = shown(vec![ModuleStatus { packs_bytes: 3 << 20, upstream: None, ..node() }]);
+        assert!(packs.ends_with(", 0 B, 3.0 MiB of packs\n"), "{packs}");
     }
 
     #[test]

@@ -73,13 +73,15 @@ impl View {
         self.one("read", heads!("AND id = ?2"), (module.0, id.as_bytes()), head)
     }
 
-    /// How many heads of a module are held, published and accepted ones.
+    /// How many heads of a module with at least this sequence are held, published and accepted ones.
     ///
     /// # Errors
     /// [`IndexError::Sql`].
-    pub fn count_heads(&self, module: ModuleNumber) -> Result<u32, IndexError> {
-        let count = self.one("read", "SELECT count(*) FROM head WHERE module = ?1", [module.0], |row| row.get(0))?;
-        Ok(count.unwrap_or(0))
+    pub fn count_heads(&self, module: ModuleNumber, first: u64) -> Result<u32, IndexError> {
+        let sql = "SELECT count(*) FROM head WHERE module = ?1 AND sequence >= ?2";
+        // No sequence is beyond what the index can order.
+        let first = i64::try_from(first).unwrap_or(i64::MAX);
+        Ok(self.one("read", sql, (module.0, first), |row| row.get(0))?.unwrap_or(0))
     }
 
     /// The last heads of at least this state, newest first, `limit` of them at most.

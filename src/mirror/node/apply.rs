@@ -133,7 +133,7 @@ impl Session<'_> {
             batch.set_target(self.module, &Target { settled: true, ..target }).map_err(index_failure)?;
         }
         batch.commit().map_err(index_failure)?;
-        forget_old(self.node.index, self.module).map_err(index_failure)?;
+        forget_old(self.node.index, self.module, now_ms()).map_err(index_failure)?;
         let now = Duration::from_millis(now_ms());
         self.stage.clear().map_err(|e| stage_failure(&e))?;
         if let Err(fault) = expire(&self.stage, now, GRACE, GRACE_BYTES) {

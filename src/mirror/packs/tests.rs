@@ -66,14 +66,14 @@ fn what_is_kept_is_found_after_a_restart() {
         let part = noise(2, 4_000);
         assert_eq!(store.file(&file_id(&[Chunk { id: ChunkId::of(&part), len: 4_000 }]).unwrap()), None);
     };
-    let store = PackStore::open(&home, "m").unwrap();
+    let store = PackStore::open(&home, "m", 0).unwrap();
     store.put(1_001, first.clone());
     store.put(1_002, second.clone());
     check(&store);
     drop(store);
-    check(&PackStore::open(&home, "m").unwrap());
+    check(&PackStore::open(&home, "m", 0).unwrap());
     assert_eq!(names(&place), ["1001", "1002"]);
-    assert!(PackStore::open(&home, "other").unwrap().get(&id(0), &id(1)).is_none());
+    assert!(PackStore::open(&home, "other", 0).unwrap().get(&id(0), &id(1)).is_none());
 }
 
 #[test]
@@ -98,9 +98,21 @@ fn the_oldest_go_first_and_one_that_is_too_large_is_not_kept() {
 }
 
 #[test]
+fn a_large_module_may_have_more_packs() {
+    assert_eq!([0, 1 << 20, 1 << 40].map(bytes_max), [PACKS_BYTES, PACKS_BYTES, (1 << 40) / PACKS_SHARE]);
+    let (_place, home) = home();
+    let store = PackStore::open_bounded(&home, "m", 1).unwrap();
+    store.put(1, pack(1, &[noise(1, 900)]));
+    assert_eq!(store.bytes(), 0);
+    store.fit(0);
+    store.put(1, pack(1, &[noise(1, 900)]));
+    assert!(store.bytes() > 900);
+}
+
+#[test]
 fn a_pack_for_the_same_head_takes_the_place_of_the_one_before() {
     let (_place, home) = home();
-    let store = PackStore::open(&home, "m").unwrap();
+    let store = PackStore::open(&home, "m", 0).unwrap();
     let old = noise(1, 900);
     store.put(7, pack(1, std::slice::from_ref(&old)));
     assert!(store.chunk(&ChunkId::of(&old)).is_some());
@@ -112,7 +124,7 @@ fn a_pack_for_the_same_head_takes_the_place_of_the_one_before() {
 #[test]
 fn what_is_damaged_or_foreign_is_removed() {
     let (place, home) = home();
-    let store = PackStore::open(&home, "m").unwrap();
+    let store = PackStore::open(&home, "m", 0).unwrap();
     for number in 1..=3 {
         store.put(number, pack(number, &[noise(number, 900)]));
     }
@@ -124,13 +136,13 @@ fn what_is_damaged_or_foreign_is_removed() {
     std::fs::write(path("3"), b"mirra pack").unwrap();
     std::fs::write(path("tmp"), b"of a run that was killed").unwrap();
     std::fs::write(path("04"), std::fs::read(path("1")).unwrap()).unwrap();
-    let store = PackStore::open(&home, "m").unwrap();
+    let store = PackStore::open(&home, "m", 0).unwrap();
     assert_eq!(names(&place), ["1", "2"]);
     assert!(store.get(&id(1), &id(2)).is_none());
     assert_eq!(names(&place), ["1"]);
     assert!(store.chunk(&ChunkId::of(&noise(1, 900))).is_some());
     // Removed by somebody while it was kept, before it was read.
-    let store = PackStore::open(&home, "m").unwrap();
+    let store = PackStore::open(&home, "m", 0).unwrap();
     std::fs::remove_file(path("1")).unwrap();
     assert!(store.get(&id(0), &id(1)).is_none() && store.bytes() == 0);
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{Pack, ends, files_message};
-use crate::protocol::change::{ChangeWriter, vanished};
+use crate::protocol::change::{ChangeWriter, held as held_directories};
 use crate::protocol::limits::{PACK_BYTES_MAX, PACK_CONTENT_MAX, PATHS_BYTES_MAX, PATHS_MAX, PUSH_CHANGES_MAX};
 use crate::protocol::message::{FileItem, Message, way};
 use crate::protocol::sender::{Source, file_at, internal};
@@ -43,7 +43,8 @@ impl Pack {
                 held.insert(id);
             }
         };
-        let moved = vanished(pages, Some(from), to, note).map_err(|e| internal(&e))?;
+        let paths_of = |id: &FileId| source.paths_of(module, id);
+        let moved = held_directories(pages, Some(from), to, paths_of, note).map_err(|e| internal(&e))?;
         let files = select(source, module, (from, to), &moved, held)?;
         let mut writer = ChangeWriter::over(pages, Some(from), to, moved);
         let (mut bodies, mut size) = (Vec::new(), 0);

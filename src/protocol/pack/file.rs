@@ -10,7 +10,7 @@ use crate::protocol::message::{Message, Offer, tag};
 use crate::tree::codec::{Malformed, bounded, decode};
 use crate::tree::hash::HeadId;
 
-const MAGIC: &[u8] = b"mirra pack\x01";
+const MAGIC: &[u8] = b"mirra pack\x02";
 /// Tag of the frame that holds the context of the BATCH right behind it.
 const CONTEXT: u8 = 0;
 const SUM_LEN: usize = 32;

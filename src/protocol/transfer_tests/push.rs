@@ -8,7 +8,7 @@ use crate::protocol::message::Offer;
 use crate::protocol::pack::PushReader;
 use crate::tree::codec::{Malformed, decode};
 
-fn build(sender: &Sender) -> Option<Pack> {
+pub(super) fn build(sender: &Sender) -> Option<Pack> {
     let (base, head) = ((head_id(&sender.old), sender.old), (head_id(&sender.new), sender.new));
     Pack::build(sender, "m", base, head).unwrap()
 }

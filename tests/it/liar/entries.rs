@@ -145,16 +145,20 @@ fn entries_that_are_not_those_of_the_head_change_nothing() {
             add(shown, always(tag::CHANGES, move |_| vec![changes(std::slice::from_ref(&record))]));
         }
     }
-    let link = |target: &[u8]| WireChange { content: target.to_vec(), mode: 0o777, ..change(b"l", operation::LINK) };
+    let link = |target: &[u8]| {
+        let content = Some(WireContent::Link(target.to_vec()));
+        WireChange { content, ..change(b"l", operation::LINK) }
+    };
+    let timed = |nanos| WireChange { mtime: Some(Mtime { seconds: 0, nanos }), ..file_change(b"x") };
     let bad = [
         ("a link target with NUL", vec![link(b"a\0b")]),
         ("an empty link target", vec![link(b"")]),
         ("a long link target", vec![link(&[b'x'; 5_000])]),
-        ("mode 06777", vec![WireChange { mode: 0o6777, ..file_change(b"x") }]),
-        ("an unknown operation", vec![change(b"x", 9)]),
-        ("an unknown class", vec![WireChange { class: 77, ..file_change(b"x") }]),
-        ("nanoseconds beyond a second", vec![WireChange { nanos: 1_000_000_000, ..file_change(b"x") }]),
-        ("a short file id", vec![WireChange { content: vec![1; 31], ..file_change(b"x") }]),
+        ("mode 06777", vec![WireChange { mode: Some(0o6777), ..file_change(b"x") }]),
+        ("an unknown operation", vec![change(b"x", 7)]),
+        ("an unknown class", vec![file_of_class(b"x", 77)]),
+        ("nanoseconds beyond a second", vec![timed(1_000_000_000)]),
+        ("a file without content", vec![change(b"x", operation::FILE)]),
         ("paths out of order", vec![file_change(b"x"), file_change(b"b")]),
         ("one path twice", vec![file_change(b"x"), file_change(b"x")]),
         ("more kept than there is", vec![WireChange { keep: 5, ..file_change(b"x") }]),
@@ -163,9 +167,7 @@ fn entries_that_are_not_those_of_the_head_change_nothing() {
         (
             "a held directory that is not held",
             vec![WireChange {
-                content: vec![7; 32],
-                size: 1 << 60,
-                class: u64::MAX,
+                content: Some(WireContent::Directory(DirId::from_bytes([7; 32]))),
                 ..change(b"x", operation::HELD_DIRECTORY)
             }],
         ),
@@ -178,12 +180,20 @@ fn entries_that_are_not_those_of_the_head_change_nothing() {
     add(
         "a part of the entries".into(),
         always(tag::CHANGES, |m| {
-            let records: Vec<WireChange> =
-                mirra::tree::codec::decode("changes", &mirra::protocol::packed::unpack(&m.body).unwrap()).unwrap();
+            let records = records(&m);
             vec![changes(&records[..records.len() - 1])]
         }),
     );
     add("the entries twice".into(), always(tag::CHANGES, |m| vec![m.clone(), m]));
+    let bent = |body: Vec<u8>| always(tag::CHANGES, move |_| vec![Message { tag: tag::CHANGES, body: pack(&body) }]);
+    let honest = write(&[file_change(b"x")]);
+    add("a column that is cut".into(), bent(honest[..honest.len() - 1].to_vec()));
+    // The last column is that of the ids.
+    add("a short file id".into(), {
+        let (columns, id) = honest.split_at(honest.len() - 34);
+        bent([columns, &[0xc4, 31], &id[3..]].concat())
+    });
+    add("2^32 operations".into(), bent([&[0x9b, 0xc6, 0xff, 0xff, 0xff, 0xff], &honest[..]].concat()));
     add(
         "2^32 records".into(),
         always(tag::CHANGES, |_| vec![Message { tag: tag::CHANGES, body: pack(&[0xdd, 0xff, 0xff, 0xff, 0xff]) }]),

@@ -15,12 +15,13 @@ use std::sync::{Arc, Condvar, Mutex};
 use ed25519_dalek::SigningKey;
 use mirra::net::{Listener, Params, Stream};
 use mirra::protocol::batch::{BatchWriter, Step};
+use mirra::protocol::change::columns::{Columns, write};
 use mirra::protocol::hello::Hello;
 use mirra::protocol::message::{
-    Chunks, LeafRefs, Message, Module, Poll, Refused, State, WireChange, operation, refusal, tag,
+    Chunks, LeafRefs, Message, Module, Poll, Refused, State, WireChange, WireContent, operation, refusal, tag,
 };
 use mirra::protocol::noise::SecretKey;
-use mirra::protocol::packed::{pack, pack_with};
+use mirra::protocol::packed::{pack, pack_with, unpack};
 use mirra::protocol::sender::{Answer, Output, ReadAt, Source};
 use mirra::tree::chunker::Class;
 use mirra::tree::codec::encode;
@@ -460,29 +461,30 @@ fn sync(home: &Path, sender: &Sender, more: &[&str]) -> Ended {
 }
 
 fn change(rest: &[u8], operation: u8) -> WireChange {
-    WireChange {
-        keep: 0,
-        rest: rest.to_vec(),
-        operation,
-        mode: 0o644,
-        seconds: 0,
-        nanos: 0,
-        size: 0,
-        class: 0,
-        content: Vec::new(),
-        attributes: Vec::new(),
-    }
+    let (mode, mtime, content, attributes) = (None, None, None, None);
+    WireChange { keep: 0, rest: rest.to_vec(), operation, mode, mtime, content, attributes }
 }
 
 /// A file of a few bytes, which a sender would have to deliver.
 fn file_change(path: &[u8]) -> WireChange {
+    file_of_class(path, 0)
+}
+
+fn file_of_class(path: &[u8], class: u64) -> WireChange {
     let mut pages = Pages::new();
     let mut list = ListBuilder::default();
     list.push(Chunk { id: ChunkId::of(b"evil"), len: 4 }, &mut pages).unwrap();
     let (id, size) = list.finish(&mut pages).unwrap();
-    WireChange { size, content: id.as_bytes().to_vec(), ..change(path, operation::FILE) }
+    let content = WireContent::File { growth: i64::try_from(size).unwrap(), class, id };
+    WireChange { content: Some(content), ..change(path, operation::FILE) }
 }
 
 fn changes(records: &[WireChange]) -> Message {
-    Message { tag: tag::CHANGES, body: pack(&encode(&records)) }
+    Message { tag: tag::CHANGES, body: pack(&write(records)) }
+}
+
+/// The records of an honest CHANGES.
+fn records(message: &Message) -> Vec<WireChange> {
+    let mut columns = Columns::new(&unpack(&message.body).unwrap()).unwrap();
+    std::iter::from_fn(|| columns.next_record().unwrap()).collect()
 }

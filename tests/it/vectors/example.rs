@@ -1,14 +1,15 @@
 //! The example exchange of PROTOCOL.md: its blocks are made here, and compared with the text.
 
+use mirra::protocol::change::columns::write;
 use mirra::protocol::message::{
-    Content, FileItem, Files, Message, Module, Poll, State, Tree, WireChange, operation, refusal, tag, way,
+    Content, FileItem, Files, Message, Module, Poll, State, Tree, WireChange, WireContent, operation, refusal, tag, way,
 };
 use mirra::protocol::packed::unpack;
 use mirra::protocol::preface::{PREFACE, framed};
 use mirra::protocol::record::Record;
 use mirra::protocol::sender::{Answer, Output, ReadAt, Source};
 use mirra::tree::chunker::Class;
-use mirra::tree::codec::encode;
+use mirra::tree::codec::{decode, encode};
 use mirra::tree::dir::{Built, build};
 use mirra::tree::entry::{Body, Entry, Meta, Mtime};
 use mirra::tree::hash::{ChunkId, DirId, HeadId};
@@ -17,6 +18,7 @@ use mirra::tree::name::{Name, TreePath};
 use mirra::tree::page::{PageSource, Pages};
 use mirra::tree::signed::{Envelope, Head};
 use serde::Serialize;
+use serde_bytes::ByteBuf;
 
 use super::signed::{beat, head, root_file};
 use super::wire::{Handshake, change, handshake, path, sealed};
@@ -194,15 +196,17 @@ fn tree_and_changes(demo: &Demo) -> [Block; 2] {
             ("tree.base: nil", field(&tree.base)),
         ],
     );
-    let timed = |mode, change: WireChange| WireChange { mode, seconds: 1_700_000_000, ..change };
+    let mtime = Some(Mtime { seconds: 1_700_000_000, nanos: 0 });
+    let timed = |change: WireChange| WireChange { mtime, ..change };
     let Body::File { size, id, .. } = demo.file.body else { unreachable!() };
-    let content = id.as_bytes().to_vec();
+    let file = WireContent::File { growth: i64::try_from(size).unwrap(), class: 0, id };
+    let target = WireContent::Link(b"docs/a.txt".to_vec());
     let records = [
-        timed(0o755, change(0, "docs", operation::DIRECTORY)),
-        timed(0o644, WireChange { size, content, ..change(4, "/a.txt", operation::FILE) }),
-        timed(0o777, WireChange { content: b"docs/a.txt".to_vec(), ..change(0, "latest", operation::LINK) }),
+        timed(change(0, "docs", operation::DIRECTORY)),
+        timed(WireChange { content: Some(file), ..change(4, "/a.txt", operation::FILE) }),
+        timed(WireChange { content: Some(target), ..change(0, "latest", operation::LINK) }),
     ];
-    let plain = encode(&records);
+    let plain = write(&records);
     let request = Message::new(tag::TREE, &tree);
     assert!(joined(&tree_parts).ends_with(&request.body));
     assert_eq!(unpack(&demo.answer(&request, None)[0].body).unwrap(), plain);
@@ -211,10 +215,23 @@ fn tree_and_changes(demo: &Demo) -> [Block; 2] {
     let mut fields = vec![
         ("packed.length", u32::try_from(plain.len()).unwrap().to_be_bytes().to_vec()),
         ("head of a zstd frame, and of its one uncompressed block", frame_head),
-        ("changes.list: three records", vec![0x93]),
+        ("array of 11", vec![0x9b]),
     ];
-    let names = ["docs: a directory", "docs/a.txt: a file", "latest: a link"];
-    fields.extend(names.into_iter().zip(records.iter().map(field)));
+    let names = [
+        "changes.operations: a directory, a file, a link",
+        "changes.keeps: 0, 4, 0",
+        "changes.rests: docs, /a.txt, latest",
+        "changes.modes: all as usual",
+        "changes.seconds: 1,700,000,000 and twice no more",
+        "changes.nanos: as at first, 0",
+        "changes.growths: 13 bytes",
+        "changes.classes: fine",
+        "changes.targets: docs/a.txt",
+        "changes.attributes: none",
+        "changes.ids: of docs/a.txt",
+    ];
+    let columns: Vec<ByteBuf> = decode("columns", &plain).unwrap();
+    fields.extend(names.into_iter().zip(columns.iter().map(field)));
     let change_parts = parts("CHANGES", tag::CHANGES, fields);
     assert_eq!(unpack(&joined(&change_parts)[5..]).unwrap(), plain);
     [("tree", record(3, vec![tree_parts])), ("changes", record(3, vec![change_parts]))]

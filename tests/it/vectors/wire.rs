@@ -1,17 +1,17 @@
 //! Records, messages, batches and the handshake.
 
 use mirra::protocol::batch::{Batch, BatchWriter, Side, Step, context};
+use mirra::protocol::change::columns::{Columns, write};
 use mirra::protocol::hello::Hello;
 use mirra::protocol::message::{
     At, AtHead, Chunks, Content, FileItem, Files, Follow, LeafRefs, List, Message, Module, Offer, Paths, Poll, Refused,
-    Route, State, Tree, WireChange, operation, refusal, tag, way,
+    Route, State, Tree, WireChange, WireContent, operation, refusal, tag, way,
 };
 use mirra::protocol::noise::{Initiator, Responder, Sealer, SecretKey};
 use mirra::protocol::packed::{pack, unpack, unpack_exactly};
 use mirra::protocol::preface::{PREFACE, REJECT, framed};
 use mirra::protocol::record::Record;
-use mirra::tree::codec::encode;
-use mirra::tree::entry::Attribute;
+use mirra::tree::entry::{Attribute, Mtime};
 use mirra::tree::hash::{ChunkId, DirId, FileId, HeadId};
 use mirra::tree::list::{Chunk, ListRef};
 use mirra::tree::name::TreePath;
@@ -24,9 +24,8 @@ pub(super) fn path(text: &str) -> TreePath {
 }
 
 pub(super) fn change(keep: u32, rest: &str, operation: u8) -> WireChange {
-    let (rest, content, attributes) = (rest.as_bytes().to_vec(), Vec::new(), Vec::new());
-    let (mode, seconds, nanos, size, class) = (0, 0, 0, 0, 0);
-    WireChange { keep, rest, operation, mode, seconds, nanos, size, class, content, attributes }
+    let (mode, mtime, content, attributes) = (None, None, None, None);
+    WireChange { keep, rest: rest.as_bytes().to_vec(), operation, mode, mtime, content, attributes }
 }
 
 /// A body whose end is a zstd frame, which other encoders and versions make otherwise: the one that is kept stands as long
@@ -43,21 +42,26 @@ fn packed(name: &str, tag: u8, records: &[u8], kept: &Value) -> Value {
 }
 
 fn changes() -> Vec<WireChange> {
-    let attributes = vec![Attribute { tag: 7, critical: false, value: b"value".to_vec() }];
-    let file = WireChange { mode: 0o644, seconds: -5, nanos: 1, size: 300, ..change(4, "/a.txt", operation::FILE) };
+    let attributes = Some(vec![Attribute { tag: 7, critical: false, value: b"value".to_vec() }]);
+    let timed = |seconds, nanos, change| WireChange { mtime: Some(Mtime { seconds, nanos }), ..change };
+    let file = |growth, id: &[u8]| Some(WireContent::File { growth, class: 1, id: FileId::of(id) });
+    let moved = Some(WireContent::Directory(DirId::of(b"")));
     vec![
-        WireChange { mode: 0o755, seconds: 1, attributes, ..change(0, "docs", operation::DIRECTORY) },
-        WireChange { content: FileId::of(b"").as_bytes().to_vec(), class: 1, ..file },
+        WireChange { mode: Some(0o700), attributes, ..change(0, "docs", operation::DIRECTORY) },
+        timed(1_700_000_000, 5, WireChange { content: file(300, b""), ..change(4, "/a.txt", operation::FILE) }),
+        timed(1_699_999_999, 5, WireChange { content: file(-300, b"b"), ..change(5, "b.txt", operation::FILE) }),
+        timed(-5, 0, change(5, "c.txt", operation::FILE)),
         change(5, "old.txt", operation::REMOVE),
-        WireChange { mode: 0o777, content: b"docs".to_vec(), ..change(0, "latest", operation::LINK) },
-        WireChange {
-            mode: 0o755,
-            size: 12,
-            class: 3_000,
-            content: DirId::of(b"").as_bytes().to_vec(),
-            ..change(0, "moved", operation::HELD_DIRECTORY)
-        },
+        WireChange { content: Some(WireContent::Link(b"docs".to_vec())), ..change(0, "latest", operation::LINK) },
+        timed(1, 999_999_999, WireChange { content: moved, ..change(0, "moved", operation::HELD_DIRECTORY) }),
     ]
+}
+
+#[test]
+fn changes_are_read_as_they_were_written() {
+    let mut columns = Columns::new(&write(&changes())).unwrap();
+    let read: Vec<_> = std::iter::from_fn(|| columns.next_record().unwrap()).collect();
+    assert_eq!(read, changes());
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn messages() {
     ];
     let pages = [0x91, 0xc4, 3, 0x92, 0, 0x90];
     let packed = vec![
-        packed("CHANGES", tag::CHANGES, &encode(&changes()), &kept[0]),
+        packed("CHANGES", tag::CHANGES, &write(&changes()), &kept[0]),
         packed("PAGES: that of an empty directory", tag::PAGES, &pages, &kept[1]),
     ];
     let about = "Every message. Placeholders stand for signed objects. A body_example ends in a zstd frame; other encoders \

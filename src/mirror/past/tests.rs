@@ -1,0 +1,50 @@
+//! How much of the past is kept, by number and by age.
+
+use super::*;
+use crate::disk::index::heads::StoredHead;
+use crate::tree::dir::build;
+use crate::tree::hash::HeadId;
+
+const NOW: u64 = 1_700_000_000_000;
+const HOUR: u64 = 3_600_000;
+
+/// Heads of this many milliseconds ago, oldest first, after old ones were forgotten.
+fn kept(ages: impl Iterator<Item = u64>) -> Vec<u64> {
+    let place = tempfile::tempdir().unwrap();
+    let index = Index::open(&place.path().join("index.db")).unwrap();
+    let mut batch = index.batch().unwrap();
+    let module = batch.module("m").unwrap();
+    let snapshot = build(&[], &mut batch).unwrap().id;
+    for age in ages {
+        let sequence = NOW - age;
+        let id = HeadId::of(&sequence.to_be_bytes());
+        let state = HeadState::Published;
+        batch.put_head(module, &StoredHead { epoch: 0, sequence, id, snapshot, envelope: vec![], state }).unwrap();
+    }
+    batch.commit().unwrap();
+    forget_old(&index, module, NOW).unwrap();
+    let reader = index.reader().unwrap();
+    let heads = reader.last_heads(module, HeadState::Published, u32::MAX).unwrap();
+    heads.iter().rev().map(|head| NOW - head.sequence).collect()
+}
+
+fn every(hours: u64, count: u32) -> impl Iterator<Item = u64> {
+    (0..u64::from(count)).rev().map(move |n| n * hours * HOUR)
+}
+
+#[test]
+fn a_week_is_kept_and_sixteen_heads_at_least() {
+    // One a day: the last sixteen, once enough have gathered.
+    assert_eq!(kept(every(24, HEADS_MIN + HEADS_SPARE)).len(), (HEADS_MIN + HEADS_SPARE) as usize);
+    assert!(kept(every(24, HEADS_MIN + HEADS_SPARE + 1)).into_iter().eq(every(24, HEADS_MIN)));
+    // One an hour: a week of them, both ends counted.
+    let week = 7 * 24 + 1;
+    assert!(kept(every(1, week + HEADS_SPARE + 1)).into_iter().eq(every(1, week)));
+    assert_eq!(kept(every(1, week + HEADS_SPARE)).len(), (week + HEADS_SPARE) as usize);
+}
+
+#[test]
+fn a_module_that_changes_all_the_time_keeps_the_last_heads_alone() {
+    let seconds = |count: u32| (0..u64::from(count)).rev().map(|n| n * 1_000);
+    assert!(kept(seconds(HEADS_MAX + HEADS_SPARE + 1)).into_iter().eq(seconds(HEADS_MAX)));
+}
