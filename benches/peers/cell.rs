@@ -128,6 +128,6 @@ pub(crate) fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let middle = figures.len() / 2;
     let upper = *figures.get(middle)?;
-    let lower = if figures.len() % 2 == 0 { *figures.get(middle.checked_sub(1)?)? } else { upper };
+    let lower = if figures.len().is_multiple_of(2) { *figures.get(middle.checked_sub(1)?)? } else { upper };
     Some((lower + upper) / 2.0)
 }

@@ -24,12 +24,15 @@ mod table;
 mod tools;
 mod trees;
 
+use std::collections::BTreeMap;
 use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use mirra::{Exit, Stop};
+use serde_json::{Value, json};
 
 use crate::args::{Args, Pair, Shape};
 use crate::cell::{Cell, Phase};
@@ -57,7 +60,13 @@ fn run(args: &Args, stop: &Stop) -> Result<bool> {
     signals::listen(stop)?;
     let work = args.work.clone().unwrap_or_else(std::env::temp_dir);
     let work = tempfile::Builder::new().prefix("mirra-peers-").tempdir_in(work)?;
-    let pairs = if args.pairs.is_empty() { vec![sample::make(work.path())?] } else { args.pairs.clone() };
+    let pairs = match args.pairs.as_slice() {
+        [] => {
+            let (old, new) = sample::make(work.path())?;
+            vec![Pair { name: "made".into(), old, new }]
+        }
+        pairs => pairs.to_vec(),
+    };
     let missing: Vec<_> = args.tools.iter().filter_map(|name| Some((*name, name.missing()?))).collect();
     let is_here = |name: &&Name| !missing.iter().any(|(absent, _)| absent == *name);
     let names: Vec<Name> = args.tools.iter().filter(is_here).copied().collect();
@@ -67,7 +76,7 @@ fn run(args: &Args, stop: &Stop) -> Result<bool> {
         rounds.push(round(shape, &line, &pairs, &names, args.reps, work.path(), stop));
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&json(&rounds, &names, &missing, args.reps))?);
+        println!("{}", serde_json::to_string_pretty(&all(&rounds, &names, &missing, args.reps))?);
     } else {
         let runs = if args.reps == 1 { "one run".into() } else { format!("medians of {} runs", args.reps) };
         let cores = std::thread::available_parallelism()?;
@@ -92,7 +101,7 @@ fn round(
     pairs: &[Pair],
     names: &[Name],
     reps: u32,
-    work: &std::path::Path,
+    work: &Path,
     stop: &Stop,
 ) -> Round {
     let title = shape.map_or("Fast line".into(), |shape| format!("Thin line, {shape}"));
@@ -111,18 +120,20 @@ fn round(
     Round { title, words: line.words.clone(), is_thin: shape.is_some(), cells }
 }
 
-fn json(rounds: &[Round], names: &[Name], missing: &[(Name, String)], reps: u32) -> serde_json::Value {
-    let cells = |round: &Round| -> Vec<_> {
-        let cell = |cell: &Cell| serde_json::json!({"tree": cell.tree, "tool": cell.tool.word(), "syncs": cell.measures, "failed": cell.failed});
-        round.cells.iter().map(cell).collect()
+/// All that was measured.
+fn all(rounds: &[Round], names: &[Name], missing: &[(Name, String)], reps: u32) -> Value {
+    let cell = |cell: &Cell| json!({"tree": cell.tree, "tool": cell.tool.word(), "syncs": cell.measures, "failed": cell.failed});
+    let line = |round: &Round| {
+        let cells: Vec<_> = round.cells.iter().map(cell).collect();
+        json!({"line": round.title, "counted": round.words, "cells": cells})
     };
-    serde_json::json!({
+    json!({
         "date": today(),
         "reps": reps,
         "debug": cfg!(debug_assertions),
-        "versions": names.iter().map(|name| (name.word(), name.version())).collect::<std::collections::BTreeMap<_, _>>(),
-        "left_out": missing.iter().map(|(name, why)| (name.word(), why)).collect::<std::collections::BTreeMap<_, _>>(),
-        "lines": rounds.iter().map(|round| serde_json::json!({"line": round.title, "counted": round.words, "cells": cells(round)})).collect::<Vec<_>>(),
+        "versions": names.iter().map(|name| (name.word(), name.version())).collect::<BTreeMap<_, _>>(),
+        "left_out": missing.iter().map(|(name, why)| (name.word(), why)).collect::<BTreeMap<_, _>>(),
+        "lines": rounds.iter().map(line).collect::<Vec<_>>(),
     })
 }
 

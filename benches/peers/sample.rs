@@ -3,13 +3,12 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mirra::Stop;
 
-use crate::Result;
-use crate::args::Pair;
-use crate::trees::{place, set_time};
+use super::Result;
+use super::trees::{place, set_time};
 
 const DIRECTORIES: u64 = 20;
 /// In each directory.
@@ -24,11 +23,11 @@ const WORDS: [&str; 16] = [
 /// When the versions were made, in seconds.
 const TIMES: [i64; 2] = [1_700_000_000, 1_700_086_400];
 
-/// Makes both versions below `work`.
+/// Makes both versions below `work`, the old one and the new one.
 ///
 /// # Errors
 /// Those of the filesystem.
-pub(crate) fn make(work: &Path) -> Result<Pair> {
+pub(crate) fn make(work: &Path) -> Result<(PathBuf, PathBuf)> {
     let (old, new) = (work.join("old"), work.join("new"));
     fs::create_dir(&old)?;
     fs::create_dir(&new)?;
@@ -42,7 +41,8 @@ pub(crate) fn make(work: &Path) -> Result<Pair> {
         symlink("text-1", directory_path.join("first"))?;
     }
     fs::write(old.join("large"), bytes(0, LARGE))?;
-    date(&old, TIMES[0])?;
+    let [then, now] = TIMES;
+    date(&old, then)?;
     place(&old, &new, &work.join("aside"), &Stop::new())?;
 
     for file in 0..FILES {
@@ -50,19 +50,19 @@ pub(crate) fn make(work: &Path) -> Result<Pair> {
         let mut changed = fs::read(&path)?;
         let middle = changed.len() / 2;
         changed.splice(middle..middle, b" and one more word ".iter().copied());
-        rewrite(&path, &changed)?;
+        rewrite(&path, &changed, now)?;
     }
     let mut large = fs::read(new.join("large"))?;
     let middle = large.len() / 2;
     large.splice(middle..middle + 10, bytes(1, 5_000));
-    rewrite(&new.join("large"), &large)?;
-    rewrite(&new.join("added"), &text(9_999, 50_000))?;
+    rewrite(&new.join("large"), &large, now)?;
+    rewrite(&new.join("added"), &text(9_999, 50_000), now)?;
     fs::remove_file(new.join("part-3/text-7"))?;
     fs::rename(new.join("part-4"), new.join("renamed"))?;
     for changed in ["", "part-3"] {
-        set_time(&new.join(changed), (TIMES[1], 0))?;
+        set_time(&new.join(changed), (now, 0))?;
     }
-    Ok(Pair { name: "made".into(), old, new })
+    Ok((old, new))
 }
 
 /// Bytes without order, from a seed.
@@ -77,9 +77,9 @@ fn text(seed: u64, words: usize) -> Vec<u8> {
     words.collect::<Vec<_>>().join(" ").into_bytes()
 }
 
-fn rewrite(path: &Path, content: &[u8]) -> Result<()> {
+fn rewrite(path: &Path, content: &[u8], seconds: i64) -> Result<()> {
     fs::write(path, content)?;
-    Ok(set_time(path, (TIMES[1], 0))?)
+    Ok(set_time(path, (seconds, 0))?)
 }
 
 /// Gives all that lies at `top` the same time.

@@ -1,11 +1,18 @@
 //! The results for people: a table for each phase, with ratios, and where mirra does not win.
 
 use std::fmt::Write;
+use std::path::Path;
+use std::{fs, io};
 
 use crate::args::Pair;
 use crate::cell::{Cell, Phase, Typical, median};
 use crate::tools::Name;
-use crate::trees::measure;
+
+/// A peer is better where our figure is larger by more than is shown.
+const EVEN: f64 = 1.005;
+
+/// One of the typical figures.
+type Figure = fn(Typical) -> f64;
 
 /// What ran over one line.
 pub(crate) struct Round {
@@ -116,28 +123,42 @@ impl Round {
         self.cells.chunk_by(|a, b| a.tree == b.tree).filter_map(|cells| Some((cells.first()?.tree.as_str(), cells)))
     }
 
-    /// A line for each of ours, phase and measure in which some peer was better, with the best peer of each tree.
+    /// A line for each phase, measure and tool of ours in which some peer was better, with the best peer of each tree.
     fn losses(&self) -> String {
         let mut text = String::new();
-        let measures: [(&str, fn(Typical) -> f64); 2] = [("bytes", |it| it.bytes), ("time", |it| it.seconds)];
-        for ours in Name::ALL.into_iter().filter(|name| name.is_ours()) {
-            for (phase, (word, value)) in Phase::ALL.into_iter().flat_map(|phase| measures.map(|m| (phase, m))) {
-                let of = |cell: &Cell| cell.typical(phase).filter(|it| it.equal).map(value);
+        let measures: [(&str, Figure); 2] = [("bytes", |it| it.bytes), ("time", |it| it.seconds)];
+        for (phase, (word, value)) in Phase::ALL.into_iter().flat_map(|phase| measures.map(|it| (phase, it))) {
+            for ours in Name::ALL.into_iter().filter(|name| name.is_ours()) {
                 let lost = self.rows().filter_map(|(tree, cells)| {
                     let our = cells.iter().find(|cell| cell.tool == ours)?.typical(phase).map(value)?;
                     let peers = cells.iter().filter(|cell| !cell.tool.is_ours());
-                    let peers = peers.filter_map(|cell| Some((of(cell)?, cell.tool)));
+                    // Who did not do it has not won.
+                    let done = |cell: &Cell| cell.typical(phase).filter(|it| it.equal).map(value);
+                    let peers = peers.filter_map(|cell| Some((done(cell)?, cell.tool)));
                     let (least, best) = peers.min_by(|(a, _), (b, _)| a.total_cmp(b))?;
-                    (our > least).then(|| format!("{tree} {} × `{}`", ratio(our / least), best.word()))
+                    let many = our / least;
+                    (many > EVEN).then(|| format!("{tree} {} × `{}`", ratio(many), best.word()))
                 });
                 let lost: Vec<String> = lost.collect();
                 if !lost.is_empty() {
-                    let _ = writeln!(text, "- `{}`, {}, {word}: {}.", ours.word(), phase.title(), lost.join(", "));
+                    let _ = writeln!(text, "- {}, {word} of `{}`: {}.", phase.title(), ours.word(), lost.join(", "));
                 }
             }
         }
         text
     }
+}
+
+/// Files and bytes below `top`.
+fn measure(top: &Path) -> io::Result<(u64, u64)> {
+    let mut sum = (0, 0);
+    for entry in fs::read_dir(top)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        let (files, bytes) = if meta.is_dir() { measure(&entry.path())? } else { (1, meta.len()) };
+        sum = (sum.0 + files, sum.1 + bytes);
+    }
+    Ok(sum)
 }
 
 fn row(cells: &[String], is_head: bool) -> String {
@@ -158,11 +179,10 @@ fn times(bytes: f64, seconds: f64) -> String {
     format!("{} ×, {} ×", ratio(bytes), ratio(seconds))
 }
 
-/// Two digits that count, more where the figure is large.
+/// Two digits that count at least.
 fn ratio(value: f64) -> String {
     let digits = match value {
-        0.995.. => 2,
-        0.1.. => 2,
+        0.0995.. => 2,
         0.01.. => 3,
         _ => 4,
     };

@@ -87,15 +87,15 @@ impl Name {
         !matches!(self, Self::Rsyncd | Self::RsyncSsh)
     }
 
-    /// What it is, for the reader of the tables.
+    /// What it is or does, for the reader of the tables.
     pub(crate) fn meaning(self) -> String {
         let rsync = |more: &[&str]| [&["rsync"], &RSYNC[..], more].concat().join(" ");
         let zstd = if self.compresses() { &ZSTD[..] } else { &[] };
         match self {
             Self::Mirra => "remembers its last snapshot".into(),
             Self::MirraAdopt => "forgets all state before each sync and adopts the tree that it finds".into(),
-            Self::Rsyncd | Self::RsyncdZ => format!("`{}` from a daemon, not encrypted", rsync(zstd)),
-            Self::RsyncSsh | Self::RsyncSshZ => format!("`{}` over ssh", rsync(zstd)),
+            Self::Rsyncd | Self::RsyncdZ => format!("is `{}` from a daemon, not encrypted", rsync(zstd)),
+            Self::RsyncSsh | Self::RsyncSshZ => format!("is `{}` over ssh", rsync(zstd)),
         }
     }
 
@@ -121,11 +121,12 @@ impl Name {
 
     /// The version of the program behind it.
     pub(crate) fn version(self) -> Option<String> {
-        let first = |program, flag| says(program, flag)?.lines().next().map(|line| line.trim().to_owned());
+        let first = |program, flag| says(program, flag)?.lines().next().map(str::to_owned);
         if self.is_ours() {
             return first(MIRRA, "--version");
         }
-        let rsync = first("rsync", "--version")?.split("  ").next()?.to_owned();
+        let rsync = first("rsync", "--version")?;
+        let rsync = rsync.split_whitespace().take_while(|word| *word != "protocol").collect::<Vec<_>>().join(" ");
         if self.is_encrypted() { Some(format!("{rsync}, {}", first("ssh", "-V")?)) } else { Some(rsync) }
     }
 

@@ -10,8 +10,8 @@ use std::path::Path;
 use mirra::Stop;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
-use crate::Result;
-use crate::compare::difference;
+use super::Result;
+use super::compare::difference;
 
 /// The rights that every tool is asked to keep.
 const RIGHTS: u32 = 0o777;
@@ -52,21 +52,8 @@ pub(crate) fn place(want: &Path, live: &Path, aside: &Path, stop: &Stop) -> Resu
     Ok(())
 }
 
-/// Files and bytes below `top`.
-///
-/// # Errors
-/// Those of the filesystem.
-pub(crate) fn measure(top: &Path) -> io::Result<(u64, u64)> {
-    let mut sum = (0, 0);
-    for (name, meta) in entries(top)? {
-        let (files, bytes) = if meta.is_dir() { measure(&top.join(name))? } else { (1, meta.len()) };
-        sum = (sum.0 + files, sum.1 + bytes);
-    }
-    Ok(sum)
-}
-
 /// Seconds and nanoseconds of the last change.
-pub(crate) fn time_of(meta: &Metadata) -> (i64, i64) {
+fn time_of(meta: &Metadata) -> (i64, i64) {
     (meta.mtime(), meta.mtime_nsec())
 }
 
