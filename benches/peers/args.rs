@@ -83,6 +83,9 @@ impl Pair {
     }
 }
 
+/// What a line may be, in bits a second.
+const RATES: std::ops::RangeInclusive<f64> = 1e3..=1e12;
+
 /// How thin a line is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Shape {
@@ -103,7 +106,7 @@ impl Shape {
         let rate = units.iter().find_map(|(unit, bits)| Some(rate.strip_suffix(unit)?.parse::<f64>().ok()? * bits))?;
         let there_and_back = time.strip_suffix("ms")?.parse::<u32>().ok()?;
         let delay = Duration::from_millis(there_and_back.into()) / 2;
-        (rate.is_finite() && rate > 0.0).then_some(Self { rate, delay })
+        (RATES.contains(&rate)).then_some(Self { rate, delay })
     }
 }
 

@@ -1,7 +1,7 @@
 //! mirra beside its peers: `cargo bench --bench peers -- [--tools ...] [--thin] NAME=OLD:NEW ...`
 //!
 //! Each tool brings an empty directory to the old tree, then to it again, and then to the new one, and is judged by the
-//! trees: names, kinds, contents, rights, times and targets. What it needed, both ways and in seconds, becomes tables in
+//! trees: names, kinds, contents, modes, mtimes and targets. What it needed, both ways and in seconds, becomes tables in
 //! Markdown, with the ratios to one peer, or JSON. A peer that is not installed is left out, and that is said.
 //!
 //! `args` what is asked for; `line` and `relay` what joins the two ends and counts; `stand` the directories and programs
@@ -24,7 +24,7 @@ mod table;
 mod tools;
 mod trees;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
@@ -67,6 +67,10 @@ fn run(args: &Args, stop: &Stop) -> Result<bool> {
         }
         pairs => pairs.to_vec(),
     };
+    let mut called = BTreeSet::new();
+    if let Some(pair) = pairs.iter().find(|pair| !called.insert(&pair.name)) {
+        return Err(format!("two trees are called {}", pair.name).into());
+    }
     let missing: Vec<_> = args.tools.iter().filter_map(|name| Some((*name, name.missing()?))).collect();
     let is_here = |name: &&Name| !missing.iter().any(|(absent, _)| absent == *name);
     let names: Vec<Name> = args.tools.iter().filter(is_here).copied().collect();
@@ -82,7 +86,7 @@ fn run(args: &Args, stop: &Stop) -> Result<bool> {
         let cores = std::thread::available_parallelism()?;
         println!("# Beside its peers\n\n{}, {runs} of each cell on a machine with {cores} cores.\n", today());
         println!(
-            "- After each phase names, kinds, contents, rights, times and targets are compared; ✗ marks what is not equal."
+            "- After each phase names, kinds, contents, modes, mtimes and targets are compared; ✗ marks what is not equal."
         );
         println!(
             "- A first sync and an update of mirra contain the scan and the signature of the new snapshot at the root."

@@ -131,15 +131,19 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        // Once it is waited for, its number may be another's.
+        if self.status.is_some() {
+            return;
+        }
         let group = Pid::from_child(&self.child);
-        if self.status.is_none() {
-            let _ = kill_process_group(group, Signal::TERM);
-            let end = Instant::now() + BRIEFLY;
-            while Instant::now() < end && matches!(self.ended(), Ok(None)) {
-                thread::sleep(GLANCE);
+        let _ = kill_process_group(group, Signal::TERM);
+        let end = Instant::now() + BRIEFLY;
+        while Instant::now() < end {
+            match self.ended() {
+                Ok(None) => thread::sleep(GLANCE),
+                _ => return,
             }
         }
-        // What the program left behind in its group, and itself if it did not hear.
         let _ = kill_process_group(group, Signal::KILL);
         let _ = self.child.wait();
     }

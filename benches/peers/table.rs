@@ -60,10 +60,10 @@ impl Round {
             let _ = write!(text, "\n### {}\n\n{}", phase.title(), self.table(phase, names, peer));
         }
         let losses = self.losses();
-        if losses.is_empty() {
-            text.push_str("\nmirra moved the fewest bytes and was the fastest in every cell.\n");
-        } else {
+        if !losses.is_empty() {
             let _ = write!(text, "\n### Where mirra does not win\n\n{losses}");
+        } else if self.cells.iter().any(|cell| !cell.tool.is_ours() && !cell.measures.is_empty()) {
+            text.push_str("\nNo peer that ran was better in any cell.\n");
         }
         for cell in &self.cells {
             let found = cell.measures.iter().find_map(|measure| Some((measure.phase, measure.difference.as_ref()?)));

@@ -13,8 +13,8 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use super::Result;
 use super::compare::difference;
 
-/// The rights that every tool is asked to keep.
-const RIGHTS: u32 = 0o777;
+/// The part of a mode that every tool is asked to keep.
+const MODE: u32 = 0o777;
 
 /// Makes `live` equal to `want`. New files are written as `aside`, on the same filesystem, and renamed to their places;
 /// files and links that are right stay what they are.
@@ -43,8 +43,8 @@ pub(crate) fn place(want: &Path, live: &Path, aside: &Path, stop: &Stop) -> Resu
         }
     }
     let (right, now) = (fs::symlink_metadata(want)?, fs::symlink_metadata(live)?);
-    if (right.mode() ^ now.mode()) & RIGHTS != 0 {
-        fs::set_permissions(live, Permissions::from_mode(right.mode() & RIGHTS))?;
+    if (right.mode() ^ now.mode()) & MODE != 0 {
+        fs::set_permissions(live, Permissions::from_mode(right.mode() & MODE))?;
     }
     if time_of(&right) != time_of(&now) {
         set_time(live, time_of(&right))?;
@@ -71,13 +71,13 @@ fn entries(dir: &Path) -> io::Result<BTreeMap<OsString, Metadata>> {
     fs::read_dir(dir)?.map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.metadata()?)))).collect()
 }
 
-/// Writes what stands at `from` as `to`, with its rights and time.
+/// Writes what stands at `from` as `to`, with its mode and time.
 fn write(from: &Path, meta: &Metadata, to: &Path) -> Result<()> {
     if meta.is_symlink() {
         symlink(fs::read_link(from)?, to)?;
     } else if meta.is_file() {
         fs::copy(from, to)?;
-        fs::set_permissions(to, Permissions::from_mode(meta.mode() & RIGHTS))?;
+        fs::set_permissions(to, Permissions::from_mode(meta.mode() & MODE))?;
     } else {
         return Err(format!("{}: neither a file nor a directory nor a link, so not mirrored", from.display()).into());
     }
