@@ -58,6 +58,9 @@ fn main() -> ExitCode {
 /// Whether all ran, and all trees were equal.
 fn run(args: &Args, stop: &Stop) -> Result<bool> {
     signals::listen(stop)?;
+    if args.against.is_some_and(|peer| peer.is_ours() || !args.tools.contains(&peer)) {
+        return Err("--against takes a peer that runs".into());
+    }
     let work = args.work.clone().unwrap_or_else(std::env::temp_dir);
     let work = tempfile::Builder::new().prefix("mirra-peers-").tempdir_in(work)?;
     let pairs = match args.pairs.as_slice() {

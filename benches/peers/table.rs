@@ -55,7 +55,7 @@ impl Round {
     /// All tables of this line.
     pub(crate) fn tables(&self, names: &[Name], against: Option<Name>) -> String {
         let mut text = format!("## {}\n\n{}\n", self.title, self.words);
-        let peer = against.or_else(|| self.nearest(names)).filter(|peer| names.contains(peer) && !peer.is_ours());
+        let peer = against.or_else(|| self.nearest(names)).filter(|peer| names.contains(peer));
         for phase in Phase::ALL {
             let _ = write!(text, "\n### {}\n\n{}", phase.title(), self.table(phase, names, peer));
         }
@@ -79,8 +79,9 @@ impl Round {
 
     /// The peer that is most like mirra on this line: with compression, and over a thin line with encryption too.
     fn nearest(&self, names: &[Name]) -> Option<Name> {
+        let ran = |name: &Name| self.cells.iter().any(|cell| cell.tool == *name && !cell.measures.is_empty());
         let likeness = |name: &Name| (name.compresses(), name.is_encrypted() == self.is_thin);
-        names.iter().copied().filter(|name| !name.is_ours()).max_by_key(likeness)
+        names.iter().copied().filter(|name| !name.is_ours() && ran(name)).max_by_key(likeness)
     }
 
     /// A row for each tree, a column for each tool, and one for the ratio of each of ours to the peer.
