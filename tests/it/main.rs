@@ -15,6 +15,7 @@ mod liar;
 mod live;
 mod ls;
 mod manage;
+mod peers;
 mod readme;
 mod session;
 mod sync;
