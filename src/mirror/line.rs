@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::dial::{dial, lost, nonsense, unexpected};
 use super::failure::Failure;
 use super::monitor::Monitor;
+use super::tally::Tally;
 use crate::net::{Channel, Stream};
 use crate::protocol::connection::Priority;
 use crate::protocol::message::Message;
@@ -22,6 +23,7 @@ pub(super) struct Line {
     /// The module that is spoken of.
     pub(super) module: String,
     timeout: Duration,
+    tally: Tally,
 }
 
 /// One request and its answer.
@@ -45,7 +47,7 @@ impl Line {
         timeout: Duration,
     ) -> Self {
         let (runtime, host, module) = (runtime.clone(), host.clone(), module.to_owned());
-        Self { channel, runtime, host, module, timeout }
+        Self { channel, runtime, host, module, timeout, tally: Tally::default() }
     }
 
     /// Calls `host` for this one purpose.
@@ -83,6 +85,7 @@ impl Line {
     /// # Errors
     /// [`Failure`] when the connection is lost.
     pub(super) fn send_on(&self, stream: &Stream, message: Message) -> Result<(), Failure> {
+        self.tally.sent(&message);
         self.runtime.block_on(stream.send(message.tag, message.body)).map_err(|e| lost(&self.host, &e))
     }
 
@@ -96,6 +99,19 @@ impl Line {
     #[must_use]
     pub(super) fn wire(&self) -> (u64, u64) {
         self.channel.wire()
+    }
+
+    /// Those of them that are older than this line: none of a connection that was made for it.
+    #[must_use]
+    pub(super) fn wire_before(&self) -> (u64, u64) {
+        let now = self.channel.wire();
+        if now == self.channel.handshake_bytes() { (0, 0) } else { now }
+    }
+
+    /// What its messages were for.
+    #[must_use]
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Ends the connection in order, for all who use it.
@@ -127,6 +143,7 @@ impl Exchange<'_> {
     /// # Errors
     /// [`Failure`] when the connection is lost, or the other end only talks.
     pub(super) fn send_among(&self, message: Message, early: &mut VecDeque<Message>) -> Result<(), Failure> {
+        self.line.tally.sent(&message);
         let sent = self.line.runtime.block_on(async {
             let send = self.stream.send(message.tag, message.body);
             tokio::pin!(send);
@@ -135,7 +152,11 @@ impl Exchange<'_> {
                     biased;
                     sent = &mut send => return sent.map(|()| true),
                     came = self.stream.recv() => match came? {
-                        Some(came) => early.push_back(Message { tag: came.tag, body: came.body }),
+                        Some(came) => {
+                            let came = Message { tag: came.tag, body: came.body };
+                            self.line.tally.received(&came);
+                            early.push_back(came);
+                        }
                         None => return Ok(false),
                     },
                 }
@@ -171,7 +192,11 @@ impl Exchange<'_> {
             }
             let next = async { tokio::time::timeout(LOOK_UP, self.stream.recv()).await };
             match self.line.runtime.block_on(next) {
-                Ok(Ok(message)) => return Ok(message.map(|m| Message { tag: m.tag, body: m.body })),
+                Ok(Ok(message)) => {
+                    let message = message.map(|m| Message { tag: m.tag, body: m.body });
+                    message.iter().for_each(|message| self.line.tally.received(message));
+                    return Ok(message);
+                }
                 Ok(Err(error)) => return Err(lost(&self.line.host, &error)),
                 Err(_) => silent += LOOK_UP,
             }

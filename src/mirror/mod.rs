@@ -57,6 +57,7 @@ pub mod status;
 mod survey;
 mod take_content;
 mod take_tree;
+mod tally;
 mod trust;
 mod watching;
 mod worker;

@@ -109,6 +109,62 @@ pub struct Synced {
     pub put_aside: u64,
     /// Paths that could not be written here, each with the reason.
     pub skipped: Vec<String>,
+    /// Where the bytes went, and where the content came from.
+    pub stats: Stats,
+}
+
+/// What a sync was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// Bytes of the socket; all of them together are those that were sent and received.
+    pub wire: Wire,
+    /// Bytes of the files that were new or had changed.
+    pub content: Sources,
+}
+
+/// Bytes of the socket by what they were for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Wire {
+    /// Heads, beats, keys.
+    pub news: Traffic,
+    /// Entries and pages.
+    pub tree: Traffic,
+    /// Chunk lists.
+    pub lists: Traffic,
+    /// What is asked for, with what is here of it: paths, bitmaps, hashes of blocks.
+    pub blocks: Traffic,
+    /// Steps and literals.
+    pub content: Traffic,
+    /// Handshake, records, tags of authentication, credit.
+    pub overhead: Traffic,
+}
+
+/// Bytes both ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Sent.
+    pub sent: u64,
+    /// Received.
+    pub received: u64,
+}
+
+/// Bytes of content by where they came from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sources {
+    /// New bytes that came as such.
+    pub literal: u64,
+    /// What those took on the wire, packed.
+    pub literal_packed: u64,
+    /// What the steps took on the wire, packed.
+    pub steps_packed: u64,
+    /// Copied from an old version, or from another file that was chosen as basis.
+    pub from_basis: u64,
+    /// Chunks that were here.
+    pub from_chunks: u64,
+    /// All of files whose content stood here at another path.
+    pub from_files: u64,
+    /// All of files that an earlier run had staged.
+    pub from_stage: u64,
 }
 
 /// A module that the daemon follows.

@@ -14,11 +14,12 @@ use super::worker::Worker;
 use crate::disk::dir::Dir;
 use crate::disk::index::{Index, ModuleNumber, Reader};
 use crate::disk::stage::Stage;
-use crate::protocol::fetch::{FetchError, Wanted};
+use crate::protocol::fetch::{Counts, FetchError, Wanted};
 use crate::protocol::message::way;
 use crate::tree::address::Host;
 use crate::tree::chunker::Class;
 use crate::tree::diff::changes;
+use crate::tree::dir::empty;
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{DirId, FileId, HeadId};
 use crate::tree::name::TreePath;
@@ -29,9 +30,7 @@ const STREAMS: usize = 4;
 const GROUP_FILES: usize = 512;
 /// Bytes of files after which a group is full.
 const GROUP_BYTES: u64 = 16 * 1024 * 1024;
-/// Bytes from which a file without an old version is compared with others by its chunk list.
-const SIMILAR_FROM: u64 = 128 * 1024;
-/// Bytes from which a file is rebuilt from its old version, if both have so many.
+/// Bytes from which a file is rebuilt from an old version.
 const REBUILT_FROM: u64 = 512;
 /// Bytes up to which the blocks of all of an old version cost less than a chunk list and what it shows.
 const UNLISTED_TO: u64 = 32 * 1024;
@@ -54,11 +53,13 @@ pub(super) struct Task<'a> {
 }
 
 /// What came.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Taken {
     pub(super) files: u64,
-    pub(super) literal_bytes: u64,
-    pub(super) copied_bytes: u64,
+    pub(super) counts: Counts,
+    /// Bytes of files that stand here at another path, and of those that an earlier run has staged.
+    pub(super) from_files: u64,
+    pub(super) from_stage: u64,
     /// Files that the sender has no more.
     pub(super) gone: Vec<TreePath>,
 }
@@ -68,6 +69,18 @@ pub(super) struct Job {
     pub(super) wanted: Wanted,
     pub(super) how: How,
     pub(super) tries: u32,
+}
+
+/// What becomes of a change.
+enum Found {
+    /// No content belongs to it.
+    Nothing,
+    /// So many bytes stand here at another path.
+    Here(u64),
+    /// So many bytes are staged.
+    Staged(u64),
+    /// It has to be got.
+    Job(Job),
 }
 
 /// What is done before a file is asked for.
@@ -100,7 +113,7 @@ pub(super) fn take_content(task: &Task<'_>) -> Result<Taken, Failure> {
             }
         }
         match feeder.join() {
-            Ok(Ok(())) => {}
+            Ok(Ok((files, stage))) => (taken.from_files, taken.from_stage) = (files, stage),
             Ok(Err(failure)) => work.stop_with(failure),
             Err(_) => work.stop_with(broken()),
         }
@@ -119,36 +132,51 @@ pub(super) fn broken() -> Failure {
 impl Taken {
     fn add(&mut self, part: Self) {
         self.files += part.files;
-        self.literal_bytes += part.literal_bytes;
-        self.copied_bytes += part.copied_bytes;
+        let (sum, part_counts) = (&mut self.counts, part.counts);
+        sum.literal += part_counts.literal;
+        sum.literal_packed += part_counts.literal_packed;
+        sum.steps_packed += part_counts.steps_packed;
+        sum.from_basis += part_counts.from_basis;
+        sum.from_chunks += part_counts.from_chunks;
         self.gone.extend(part.gone);
     }
 }
 
-/// Finds what has to be got, in path order, and hands it out in groups.
-fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<(), Failure> {
+/// Finds what has to be got, in path order, and hands it out in groups. Gives the bytes of files that need not be got,
+/// because they stand here at another path, or in the stage.
+fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<(u64, u64), Failure> {
     let task = work.task;
     let reader = task.index.reader().map_err(index_failure)?;
     let mut seen = HashSet::new();
     let (mut group, mut bytes) = (Vec::new(), 0);
+    let (mut from_files, mut from_stage) = (0u64, 0u64);
     for change in changes(&*reader, Some(task.local), Some(task.tree)) {
         let change = change.map_err(page_failure)?;
-        let Some(job) = task.job(&reader, change.path, change.old.as_ref(), change.new.as_ref(), &mut seen)? else {
-            continue;
+        let job = match task.job(&reader, change.path, change.old.as_ref(), change.new.as_ref(), &mut seen)? {
+            Found::Nothing => continue,
+            Found::Here(size) => {
+                from_files += size;
+                continue;
+            }
+            Found::Staged(size) => {
+                from_stage += size;
+                continue;
+            }
+            Found::Job(job) => job,
         };
         bytes += job.wanted.size;
         group.push(job);
         if group.len() >= GROUP_FILES || bytes >= GROUP_BYTES {
             bytes = 0;
             if !work.hand_out(&give, std::mem::take(&mut group)) {
-                return Ok(());
+                break;
             }
         }
     }
     if !group.is_empty() {
         work.hand_out(&give, group);
     }
-    Ok(())
+    Ok((from_files, from_stage))
 }
 
 impl Task<'_> {
@@ -160,32 +188,38 @@ impl Task<'_> {
         old: Option<&Entry>,
         new: Option<&Entry>,
         seen: &mut HashSet<FileId>,
-    ) -> Result<Option<Job>, Failure> {
-        let Some(Body::File { size, class, id }) = new.map(|entry| &entry.body) else { return Ok(None) };
+    ) -> Result<Found, Failure> {
+        let Some(Body::File { size, class, id }) = new.map(|entry| &entry.body) else { return Ok(Found::Nothing) };
         let old =
             old.and_then(|entry| if let Body::File { size, id, .. } = entry.body { Some((size, id)) } else { None });
-        if old.is_some_and(|(_, old)| old == *id) || !seen.insert(*id) {
-            return Ok(None);
+        if old.is_some_and(|(_, old)| old == *id) {
+            return Ok(Found::Nothing);
+        }
+        if !seen.insert(*id) {
+            return Ok(Found::Here(*size));
         }
         let staged = self.stage.has(id).map_err(|e| stage_failure(&e))?;
-        if staged || !reader.paths_of(self.module, id, 1).map_err(index_failure)?.is_empty() {
-            return Ok(None);
+        if staged {
+            return Ok(Found::Staged(*size));
+        }
+        if !reader.paths_of(self.module, id, 1).map_err(index_failure)?.is_empty() {
+            return Ok(Found::Here(*size));
         }
         let several_chunks = *size > class.sizes().0 as u64;
         let begun = several_chunks && self.stage.partial(id, *size).map_err(|e| stage_failure(&e))?.is_some();
-        let old_size = old.map_or(0, |(size, _)| size);
         // Data that is packed shares whole chunks or nothing.
-        let in_place = *class == Class::Fine && *size >= REBUILT_FROM && old_size >= REBUILT_FROM;
+        let in_place = *class == Class::Fine && *size >= REBUILT_FROM;
+        let small = (*size).min(old.map_or(*size, |old| old.0)) <= UNLISTED_TO;
         let how = match self.base {
             _ if begun => How::ByList,
             Some(_) if in_place || several_chunks => How::Plain(way::BASE),
-            Some(_) => How::Plain(way::ALL),
-            None if in_place && (*size).min(old_size) <= UNLISTED_TO => How::ByGap,
-            None if in_place || several_chunks && old_size > 0 || *size >= SIMILAR_FROM => How::ByList,
-            None => How::Plain(way::ALL),
+            _ if self.local == empty() => How::Plain(way::ALL),
+            None if in_place && small => How::ByGap,
+            None if in_place || several_chunks => How::ByList,
+            _ => How::Plain(way::ALL),
         };
         let way = if let How::Plain(way) = how { way } else { way::ALL };
-        Ok(Some(Job { wanted: Wanted { path, id: *id, size: *size, class: *class, way }, how, tries: 0 }))
+        Ok(Found::Job(Job { wanted: Wanted { path, id: *id, size: *size, class: *class, way }, how, tries: 0 }))
     }
 }
 

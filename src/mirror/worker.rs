@@ -18,8 +18,10 @@ use crate::protocol::fetch::{Fetch, Have, Outcome, Shelf, Wanted};
 use crate::protocol::limits::{LOOK_BLOCKS_MAX, LOOKS_MAX, PATHS_BYTES_MAX};
 use crate::protocol::message::{AtHead, Blocks, Content, FileItem, Files, Look, Message, OldBlocks, Paths, tag, way};
 use crate::protocol::short::{ShortIds, block_hashing, unpack_gaps};
+use crate::tree::alike::{self, alike};
 use crate::tree::chunker::Class;
 use crate::tree::codec::{Malformed, decode};
+use crate::tree::entry::Body;
 use crate::tree::hash::FileId;
 use crate::tree::name::TreePath;
 
@@ -48,6 +50,8 @@ pub(super) struct Worker<'w> {
     asked: u64,
     short: ShortIds,
     rabin: Option<Rc<Rabin>>,
+    /// Entries that may still be looked at by name.
+    names_left: usize,
     taken: Taken,
 }
 
@@ -70,6 +74,7 @@ impl<'w> Worker<'w> {
             asked: 0,
             short,
             rabin: None,
+            names_left: alike::BUDGET,
             taken: Taken::default(),
         })
     }
@@ -89,8 +94,7 @@ impl<'w> Worker<'w> {
             exchange.finish()?;
         }
         self.shelf.flush().map_err(index_failure)?;
-        self.taken.literal_bytes = self.fetch.received;
-        self.taken.copied_bytes = self.fetch.copied;
+        self.taken.counts = self.fetch.counts;
         Ok(self.taken)
     }
 
@@ -206,7 +210,7 @@ impl<'w> Worker<'w> {
     }
 
     /// Which chunks of a list are here: in what was begun of the file, in its old version, or in a similar file.
-    fn own(&self, wanted: &Wanted, list: &ShortList) -> Result<Option<Own>, Failure> {
+    fn own(&mut self, wanted: &Wanted, list: &ShortList) -> Result<Option<Own>, Failure> {
         let task = self.work.task;
         if list.chunks.is_empty() {
             return Ok(None);
@@ -222,8 +226,9 @@ impl<'w> Worker<'w> {
         Ok(own.is_of_use().then_some(own))
     }
 
-    /// The file here that is most like the wanted one: its old version, or one that shares chunks.
-    fn basis_of(&self, wanted: &Wanted, samples: &[u64]) -> Result<Option<(std::fs::File, FileId, u64)>, Failure> {
+    /// The file here that is most like the wanted one: its old version, one that shares chunks, or one with other digits
+    /// in its path.
+    fn basis_of(&mut self, wanted: &Wanted, samples: &[u64]) -> Result<Option<(std::fs::File, FileId, u64)>, Failure> {
         let task = self.work.task;
         let mut found = self.reader.file(task.module, &wanted.path).map_err(index_failure)?.map(|row| {
             let size = row.stat.size;
@@ -235,11 +240,18 @@ impl<'w> Worker<'w> {
                 found = files.into_iter().next().map(|(path, row)| (path, row.id, row.stat.size));
             }
         }
+        if found.is_none() && wanted.class == Class::Fine {
+            let alike = alike(&*self.reader, task.local, &wanted.path, wanted.size, &mut self.names_left);
+            found = alike.map_err(page_failure)?.and_then(|(path, entry)| match entry.body {
+                Body::File { id, size, .. } => Some((path, id, size)),
+                _ => None,
+            });
+        }
         Ok(found.and_then(|(path, id, size)| Some((task.target.open_file_at(&path).ok()?, id, size))))
     }
 
     /// The old version of a file of which no list is asked for.
-    fn old_version(&self, wanted: &Wanted) -> Result<Option<Own>, Failure> {
+    fn old_version(&mut self, wanted: &Wanted) -> Result<Option<Own>, Failure> {
         let Some(basis) = self.basis_of(wanted, &[])? else { return Ok(None) };
         let mut own = Own::new(0);
         own.take_basis(&[], &self.short, &*self.reader, basis).map_err(page_failure)?;
@@ -253,7 +265,7 @@ impl<'w> Worker<'w> {
             (None, Some(content)) => content.receive(task.monitor)?.ok_or_else(broken)?,
             (None, None) => return Err(broken()),
         };
-        let before = self.fetch.received + self.fetch.copied;
+        let before = self.fetch.counts.content();
         let outcomes = match message.tag {
             tag::LOOK => return self.look(&message),
             tag::LEAVES => self.fetch.leaves(&message.body).map(|()| Vec::new()),
@@ -261,7 +273,7 @@ impl<'w> Worker<'w> {
             _ => return Err(task.line.unexpected(&message)),
         };
         let outcomes = outcomes.map_err(|error| fetch_failure(&task.line.host, error))?;
-        task.monitor.advance(0, self.fetch.received + self.fetch.copied - before);
+        task.monitor.advance(0, self.fetch.counts.content() - before);
         for outcome in outcomes {
             self.settle(outcome)?;
         }

@@ -133,6 +133,12 @@ impl<'a> Batch<'a> {
         Ok(Self { steps, prefix_len, literals_len, packed: packing & PACKED_LITERALS != 0, literals })
     }
 
+    /// What the literals take as they stand here.
+    #[must_use]
+    pub fn packed_len(&self) -> usize {
+        self.literals.len()
+    }
+
     /// The literal bytes, unpacked with `prefix` as their context.
     ///
     /// # Errors

@@ -196,6 +196,10 @@ pub(crate) struct Sync {
     #[arg(long)]
     pub(crate) once: bool,
 
+    /// Say what the bytes were for, and where the content came from
+    #[arg(long, requires = "once")]
+    pub(crate) stats: bool,
+
     /// How long to wait for a busy home or a silent host
     #[arg(long, value_name = "DUR", default_value = "10s")]
     pub(crate) timeout: Span,

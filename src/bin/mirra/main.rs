@@ -7,6 +7,7 @@ mod ls;
 mod print;
 mod screen;
 mod signals;
+mod stats;
 mod status;
 mod words;
 
@@ -217,7 +218,9 @@ fn sync(home: &Path, args: args::Sync, screen: &Screen) -> Result<Exit, Failure>
     let timeout_ms = u64::try_from(args.timeout.0.as_millis()).unwrap_or(u64::MAX);
     let (adopt, once) = (args.adopt, args.once);
     let sync = command::Sync { address: address.to_string(), into, adopt, once, timeout_ms };
-    perform(home, &Command::Sync(sync), args.timeout.0, args.json, screen)
+    let (command, wait) = (Command::Sync(sync), args.timeout.0);
+    let after = if args.stats { stats::text } else { nothing };
+    finish_with(args.json, screen, after, |progress| mirra::perform(home, &command, wait, progress))
 }
 
 /// Has one of the host's modules chosen, on a terminal; without one it says which there are.
@@ -273,10 +276,25 @@ fn perform(home: &Path, command: &Command, wait: Duration, json: bool, screen: &
     finish(json, screen, |progress| mirra::perform(home, command, wait, progress))
 }
 
+/// No more than what is always said.
+fn nothing(_: &Report) -> String {
+    String::new()
+}
+
 /// Does the work with progress on the screen, and prints what came of it.
 fn finish(
     json: bool,
     screen: &Screen,
+    work: impl FnOnce(&screen::Drawing) -> Result<Report, Failure>,
+) -> Result<Exit, Failure> {
+    finish_with(json, screen, nothing, work)
+}
+
+/// As [`finish`], with what `more` says of the report.
+fn finish_with(
+    json: bool,
+    screen: &Screen,
+    more: fn(&Report) -> String,
     work: impl FnOnce(&screen::Drawing) -> Result<Report, Failure>,
 ) -> Result<Exit, Failure> {
     let stop = Stop::new();
@@ -291,7 +309,7 @@ fn finish(
         }
         Ok(report) => {
             let text = print::text(&report, SystemTime::now());
-            print::out(&text.result)?;
+            print::out(&(text.result + &more(&report)))?;
             if !text.advice.is_empty() {
                 screen.say(&text.advice);
             }

@@ -17,7 +17,7 @@ use super::dial::chain;
 use super::failure::{Exit, Failure};
 use super::line::Line;
 use super::monitor::{Monitor, Phase};
-use super::report::Synced;
+use super::report::{Sources, Stats, Synced};
 use super::served::{Newest, built_of};
 use super::survey::{Survey, no_classes, nothing_held, skipped_line};
 use super::take_content::{Task, stage_failure, take_content};
@@ -76,6 +76,7 @@ pub(super) struct Totals {
     pub(super) removed: u64,
     pub(super) put_aside: u64,
     pub(super) skipped: Vec<String>,
+    pub(super) content: Sources,
 }
 
 /// Why a module was not brought up to date.
@@ -164,7 +165,7 @@ impl Node<'_> {
         local: &mut Option<Local>,
         monitor: &dyn Monitor,
     ) -> Result<Synced, Failure> {
-        let (began, before) = (Instant::now(), line.wire());
+        let (began, before) = (Instant::now(), line.wire_before());
         self.claim()?;
         let none = || line.unexpected(&Message::new(tag::REFUSED, &Refused(refusal::NO_SNAPSHOT)));
         let belief = self.contact(line, monitor)?.ok_or_else(none)?;
@@ -190,6 +191,7 @@ impl Node<'_> {
             first_contact: belief.first_contact,
             put_aside: totals.put_aside,
             skipped: totals.skipped,
+            stats: Stats { wire: line.tally().wire(sent - before.0, received - before.1), content: totals.content },
         })
     }
 
@@ -298,7 +300,7 @@ impl Session<'_> {
             if let Some(pack) = pack.filter(|_| round == 0) {
                 self.unpack(pack)?;
             }
-            self.take_content(&local)?;
+            self.take_content(&local, &mut totals.content)?;
             *known = None;
             match self.publish(&local) {
                 Ok(aside) => totals.put_aside += aside,
@@ -362,16 +364,19 @@ impl Session<'_> {
         take_tree(self.node.index, &self.stage, self.line, self.belief.id, wanted, base, pack, self.monitor)
     }
 
-    fn take_content(&self, local: &Local) -> Result<(), Setback> {
+    fn take_content(&self, local: &Local, sources: &mut Sources) -> Result<(), Setback> {
         self.monitor.phase(Phase::Fetching);
         let task = self.task(local);
         let taken = take_content(&task)?;
-        tracing::info!(
-            files = taken.files,
-            literal = taken.literal_bytes,
-            copied = taken.copied_bytes,
-            "content has come"
-        );
+        let counts = taken.counts;
+        tracing::info!(files = taken.files, ?counts, "content has come");
+        sources.literal += counts.literal;
+        sources.literal_packed += counts.literal_packed;
+        sources.steps_packed += counts.steps_packed;
+        sources.from_basis += counts.from_basis;
+        sources.from_chunks += counts.from_chunks;
+        sources.from_files += taken.from_files;
+        sources.from_stage += taken.from_stage;
         let Some(first) = taken.gone.first() else { return Ok(()) };
         let what = format!("{} files of {} cannot be had from {}", taken.gone.len(), self.name, self.line.host);
         let why = format!("{first} changed there after it was published; nothing was changed here");

@@ -116,10 +116,31 @@ pub struct Fetch {
     leaves: Vec<ListRef>,
     /// Whether the last of them has come; `None` before the first.
     leaves_last: Option<bool>,
-    /// Literal and copied bytes so far.
-    pub received: u64,
-    /// Bytes that were copied from what was there.
-    pub copied: u64,
+    /// What has come so far.
+    pub counts: Counts,
+}
+
+/// Bytes of content by where they came from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// New ones, which came as literals.
+    pub literal: u64,
+    /// What the literals took, packed.
+    pub literal_packed: u64,
+    /// What the steps took, packed.
+    pub steps_packed: u64,
+    /// Copied from a basis.
+    pub from_basis: u64,
+    /// Chunks that were here.
+    pub from_chunks: u64,
+}
+
+impl Counts {
+    /// Bytes of files.
+    #[must_use]
+    pub fn content(&self) -> u64 {
+        self.literal + self.from_basis + self.from_chunks
+    }
 }
 
 /// What the steps of one file may still amount to. A file that fails is skipped to its end, so without a bound that
@@ -196,6 +217,9 @@ impl Fetch {
     pub fn batch(&mut self, body: &[u8], shelf: &mut dyn Shelf) -> Result<Vec<Outcome>, FetchError> {
         let batch = Batch::decode(body)?;
         self.allow(&batch.steps)?;
+        let packed = batch.packed_len();
+        self.counts.literal_packed += packed as u64;
+        self.counts.steps_packed += (body.len() - packed) as u64;
         let prefix = self.prefix(&batch, shelf);
         let literals = match batch.literals(&prefix) {
             Ok(literals) => literals,
@@ -234,13 +258,13 @@ impl Fetch {
             Step::Chunks { lengths, last } => {
                 for length in lengths {
                     current.chunk(literal(rest, u64::from(*length))?, shelf.pages())?;
-                    self.received += u64::from(*length);
+                    self.counts.literal += u64::from(*length);
                 }
                 if *last { self.end(shelf) } else { Ok(None) }
             }
             Step::Literal { len } if current.wanted.way != way::ALL => {
                 current.bytes(literal(rest, *len)?, shelf.pages())?;
-                self.received += len;
+                self.counts.literal += len;
                 Ok(None)
             }
             Step::Basis(path) if current.wanted.way == way::BASE && current.is_new() => {
@@ -248,11 +272,11 @@ impl Fetch {
                 Ok(None)
             }
             Step::Copy { from, len } if current.wanted.way != way::ALL => {
-                self.copied += current.copy(*from, *len, shelf.pages())?;
+                self.counts.from_basis += current.copy(*from, *len, shelf.pages())?;
                 Ok(None)
             }
             Step::Have { count } if current.wanted.way == way::WANTED => {
-                self.copied += current.have(*count, shelf.pages())?;
+                self.counts.from_chunks += current.have(*count, shelf.pages())?;
                 Ok(None)
             }
             Step::Old { .. } if current.wanted.way != way::ALL => Ok(None),

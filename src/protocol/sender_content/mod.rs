@@ -26,6 +26,7 @@ use super::short::{block_hashing, pack_gaps, unpack_gaps};
 use crate::delta::blocks::{BLOCK, kept_block};
 use crate::delta::diff::{Search, Step};
 use crate::delta::rabin::Rabin;
+use crate::tree::alike::{self, alike};
 use crate::tree::chunker::Class;
 use crate::tree::codec::decode;
 use crate::tree::entry::{Body, Entry};
@@ -52,6 +53,8 @@ pub(super) struct ContentAnswer<'s> {
     hashing: Hashings,
     /// Whether there is a receiver who can be asked.
     asks: bool,
+    /// Entries that may still be looked at by name.
+    names_left: usize,
 }
 
 /// As [`Output`]; a batch comes with the context of its literals.
@@ -128,7 +131,8 @@ impl Hashings {
 impl<'s> ContentAnswer<'s> {
     pub(super) fn new(module: String, top: DirId, base: Option<DirId>) -> Self {
         let (todo, turns, out, hashing) = (VecDeque::new(), VecDeque::new(), Out::default(), Hashings::default());
-        Self { module, top, base, ended: false, todo, taken: 0, turns, out, current: None, hashing, asks: true }
+        let (ended, taken, current, asks, names_left) = (false, 0, None, true, alike::BUDGET);
+        Self { module, top, base, ended, todo, taken, turns, out, current, hashing, asks, names_left }
     }
 
     /// The same for all who have the base: nobody is asked for anything.
@@ -338,9 +342,10 @@ impl<'s> ContentAnswer<'s> {
         }
     }
 
-    /// The path's version in the base, else the file there that shares most sampled chunks.
+    /// The path's version in the base, else the file there that shares most sampled chunks, else one with other digits in
+    /// its path.
     fn basis(
-        &self,
+        &mut self,
         source: &'s dyn Source,
         path: &TreePath,
         stored: &Stored<'_>,
@@ -356,6 +361,9 @@ impl<'s> ContentAnswer<'s> {
             if let Some(similar) = source.similar(&self.module, base, samples.ids()) {
                 from = file_at(source, base, &similar)?.map(|old| (similar, old));
             }
+        }
+        if from.is_none() && stored.class == Class::Fine {
+            from = alike(pages, base, path, stored.size, &mut self.names_left).map_err(|e| internal(&e))?;
         }
         let Some((path, entry)) = from else { return Ok(None) };
         Ok(old_version(source, &entry)?.map(|old| (path, old, entry)))

@@ -19,6 +19,7 @@ pub(super) struct Stored<'s> {
     disk: Option<Box<dyn ReadAt>>,
     pub(super) entry: Entry,
     pub(super) id: FileId,
+    pub(super) size: u64,
     pub(super) class: Class,
     /// Whether its list is stored, which is so from two chunks on.
     pub(super) listed: bool,
@@ -37,7 +38,7 @@ impl<'s> Stored<'s> {
         let Body::File { id, size, class } = entry.body else { return Err(refusal::BAD_REQUEST) };
         let list = chunks(source.pages(), id).map_err(|e| internal(&e))?;
         let listed = list.is_some();
-        let mut stored = Self { source, module: module.to_owned(), disk: None, entry, id, class, listed };
+        let mut stored = Self { source, module: module.to_owned(), disk: None, entry, id, size, class, listed };
         let chunks: Chunks<'s> = if let Some(list) = list {
             stored.disk = source.open(module, path, &stored.entry);
             let mut list = list.peekable();
