@@ -16,7 +16,18 @@ pub const fn count(len: u64, block: usize) -> u64 {
 impl Rabin {
     /// Appends the hashes of the blocks of `bytes`, of `block` bytes each but for the last.
     pub fn list(&self, bytes: &[u8], block: usize, hashes: &mut Vec<u32>) {
-        hashes.extend(bytes.chunks(block).map(|block| self.of(block)));
+        let mut blocks = bytes.chunks(block);
+        while let Some(first) = blocks.next() {
+            match (blocks.next(), blocks.next(), blocks.next()) {
+                (Some(second), Some(third), Some(fourth)) => {
+                    hashes.extend(self.of_several([first, second, third, fourth]));
+                }
+                some => {
+                    hashes.push(self.of(first));
+                    hashes.extend([some.0, some.1, some.2].into_iter().flatten().map(|block| self.of(block)));
+                }
+            }
+        }
     }
 }
 

@@ -68,19 +68,40 @@ impl Rabin {
 
     /// The fingerprint of `block`: the remainder of its bits, the first byte highest.
     fn fingerprint(&self, block: &[u8]) -> u64 {
-        let mut print = 0u64;
         let (words, rest) = block.as_chunks::<8>();
-        for word in words {
-            let word = u64::from_be_bytes(*word);
-            let [upper, next, ..] = word.to_be_bytes();
-            let mut sum = word & ((1 << 48) - 1);
-            sum ^= at(&self.upper[0], next) ^ at(&self.upper[1], upper);
-            for (table, byte) in self.ahead.iter().zip(print.to_le_bytes()) {
-                sum ^= at(table, byte);
-            }
-            print = sum;
-        }
+        let print = words.iter().fold(0, |print, word| self.push_word(print, *word));
         rest.iter().fold(print, |print, byte| self.push(print, *byte))
+    }
+
+    /// The hashes of as many blocks, side by side: each step of one waits for the step before it, and not for the others.
+    #[must_use]
+    pub fn of_several<const N: usize>(&self, blocks: [&[u8]; N]) -> [u32; N] {
+        let split = blocks.map(|block| block.as_chunks::<8>());
+        let shortest = split.iter().map(|(words, _)| words.len()).min().unwrap_or(0);
+        let mut prints = [0; N];
+        for at in 0..shortest {
+            for (print, (words, _)) in prints.iter_mut().zip(&split) {
+                *print = self.push_word(*print, words.get(at).copied().unwrap_or_default());
+            }
+        }
+        let mut ended = prints.iter().zip(split).map(|(print, (words, rest))| {
+            let words = words.get(shortest..).unwrap_or_default();
+            let print = words.iter().fold(*print, |print, word| self.push_word(print, *word));
+            self.mixed(rest.iter().fold(print, |print, byte| self.push(print, *byte)))
+        });
+        std::array::from_fn(|_| ended.next().unwrap_or_default())
+    }
+
+    #[inline]
+    fn push_word(&self, print: u64, word: [u8; 8]) -> u64 {
+        let word = u64::from_be_bytes(word);
+        let [upper, next, ..] = word.to_be_bytes();
+        let mut sum = word & ((1 << 48) - 1);
+        sum ^= at(&self.upper[0], next) ^ at(&self.upper[1], upper);
+        for (table, byte) in self.ahead.iter().zip(print.to_le_bytes()) {
+            sum ^= at(table, byte);
+        }
+        sum
     }
 
     fn push(&self, print: u64, byte: u8) -> u64 {
@@ -203,6 +224,14 @@ mod tests {
             });
             let wanted: Vec<_> = data.windows(len).map(|block| rabin.of(block)).enumerate().collect();
             prop_assert_eq!(rolled, wanted);
+        }
+
+        #[test]
+        fn several_at_once_are_one_after_another(
+            a in proptest::collection::vec(any::<u8>(), 0..200), b in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let rabin = Rabin::new(&[8; 32]);
+            prop_assert_eq!(rabin.of_several([&a, &b]), [rabin.of(&a), rabin.of(&b)]);
         }
 
         #[test]

@@ -30,7 +30,7 @@ const AHEAD_FILES: usize = 512;
 /// Bytes of one message that asks for content, but for its last file.
 const ASKED_BYTES: usize = 256 * 1024;
 /// Bytes of what goes with one file, beyond which it is asked for whole.
-const ITEM_BYTES_MAX: usize = PATHS_BYTES_MAX as usize / 2;
+const ITEM_BYTES_MAX: usize = PATHS_BYTES_MAX as usize - 64 * 1024;
 /// Times a file is asked for, counting the first.
 const TRIES_MAX: u32 = 3;
 
@@ -143,7 +143,7 @@ impl<'w> Worker<'w> {
         if item.old.hashes.len() + 9 * item.old.gaps.len() + item.wanted.len() > ITEM_BYTES_MAX {
             item.old = OldBlocks::default();
         }
-        let whole = job.wanted.way == way::GAP && item.old.block == 0 || item.wanted.len() > ITEM_BYTES_MAX;
+        let whole = job.wanted.way == way::GAP && item.old.block == 0 || item.wanted.len() > ITEM_BYTES_MAX / 2;
         if whole {
             self.shelf.forget(&job.wanted.id);
             job.wanted.way = way::ALL;

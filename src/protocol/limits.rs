@@ -183,7 +183,7 @@ pub const BLOCK_MIN: usize = 128;
 /// As [`BLOCK_MIN`].
 pub const BLOCK_LEN_MAX: usize = 4_096;
 /// Blocks of one file that come with its FILES; the sender refuses more.
-pub const BLOCKS_MAX: usize = 65_536;
+pub const BLOCKS_MAX: usize = 262_144;
 /// Blocks that one LOOK asks for; the receiver gives none for more.
 pub const LOOK_BLOCKS_MAX: usize = 262_144;
 /// Bytes of old content that one file's gaps name; beyond, they are refused, or no blocks are given.
