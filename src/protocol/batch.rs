@@ -8,7 +8,8 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::compress::{self, Level};
+use super::compress;
+use super::effort::Effort;
 use super::limits::{
     BATCH_HEAD_LEN, BATCH_LITERALS_MAX, BATCH_PREFIX_MAX, BATCH_STEPS_BYTES_MAX, BATCH_STEPS_MAX, CONTEXT_LEN,
 };
@@ -245,9 +246,23 @@ pub struct BatchWriter {
     prefix: Vec<u8>,
     /// The end of the matched chunk right before, while a literal run may follow.
     before: Vec<u8>,
+    effort: Effort,
+    /// Bytes of literals in all batches so far.
+    packed: u64,
 }
 
 impl BatchWriter {
+    /// How batches are made from here on.
+    pub fn set_effort(&mut self, effort: Effort) {
+        self.effort = effort;
+    }
+
+    /// Bytes of literals in all batches that were taken.
+    #[must_use]
+    pub fn packed(&self) -> u64 {
+        self.packed
+    }
+
     /// Whether nothing was added.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -258,7 +273,7 @@ impl BatchWriter {
     #[must_use]
     pub fn is_full(&self, more: usize) -> bool {
         let size = self.literals.len() + more;
-        !self.steps.is_empty() && size > super::limits::BATCH_TARGET
+        !self.steps.is_empty() && size > self.effort.target
             || self.steps.len() + self.lengths / 4 >= BATCH_STEPS_MAX / 2
             || self.prefix.len() + 2 * CONTEXT_LEN > BATCH_PREFIX_MAX
     }
@@ -339,13 +354,14 @@ impl BatchWriter {
     #[must_use]
     pub fn take_with_context(&mut self) -> (Message, Vec<u8>) {
         let mut done = std::mem::take(self);
+        (self.effort, self.packed) = (done.effort, done.packed + done.literals.len() as u64);
         let wire: Vec<WireStep> = done.steps.iter().map(WireStep::from).collect();
         let (mut steps, mut packing) = (encode(&wire), 0);
         if steps.len() > STEPS_PACKED_FROM {
             steps = pack(&steps);
             packing |= PACKED_STEPS;
         }
-        let level = if done.literals.len() <= THOROUGH_MAX { Level::THOROUGH } else { Level::FAST };
+        let level = done.effort.level_for(done.literals.len());
         let packed = compress::literals(&done.literals, &done.prefix, level);
         if packed.is_some() {
             packing |= PACKED_LITERALS;
@@ -367,5 +383,3 @@ impl BatchWriter {
 
 /// Bytes of steps from which they are packed.
 const STEPS_PACKED_FROM: usize = 512;
-/// Bytes of literals up to which they are packed thoroughly.
-const THOROUGH_MAX: usize = 512 * 1024;

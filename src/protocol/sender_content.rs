@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::batch::BatchWriter;
+use super::effort::Effort;
 use super::limits::LEAVES_MAX;
 use super::message::{FileItem, Files, LeafRefs, Message, refusal, tag, way};
 use super::sender::{Output, ReadAt, Source, bit, file_at, internal, only_chunk, room_for};
@@ -85,6 +86,15 @@ impl<'s> ContentAnswer<'s> {
     pub(super) fn new(module: String, top: DirId, base: Option<DirId>) -> Self {
         let (todo, ready, batch) = (VecDeque::new(), VecDeque::new(), BatchWriter::default());
         Self { module, top, base, todo, ended: false, ready, batch, current: None }
+    }
+
+    pub(super) fn set_effort(&mut self, effort: Effort) {
+        self.batch.set_effort(effort);
+    }
+
+    /// Bytes of literals in all batches so far.
+    pub(super) fn literals(&self) -> u64 {
+        self.batch.packed()
     }
 
     pub(super) fn handle(&mut self, message: Option<&Message>) -> Result<(), u16> {
