@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::compress::Level;
-use super::limits::BATCH_TARGET;
+use super::limits::{BATCH_TARGET, BATCH_TARGET_LONG};
 
 /// What the operator says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,8 +85,6 @@ const UNIT_MIN: f64 = 2.0;
 pub const SMALL: usize = 1024 * 1024;
 /// Bytes of literals after which an answer is a long one: nobody waits for less of it, but for the end.
 const LONG_ANSWER: u64 = 4 * 1024 * 1024;
-/// Bytes of literals in a batch for thin lines. More would give little, and every stream holds a batch or two.
-const TARGET_LONG: usize = 2 * BATCH_TARGET;
 /// How much faster the line is taken to be where it had carried everything before the next batch was there: how long it
 /// has waited is not known.
 const FASTER: f64 = 1.5;
@@ -128,8 +126,9 @@ impl Controller {
         }
         let level = self.at().and_then(|at| Level::new(at.level)).unwrap_or(Level::FAST);
         let small = if young { level.max(Level::THOROUGH) } else { level };
-        let long = self.step >= LONG && self.shrank && self.at().is_some_and(|at| self.takes(at, TARGET_LONG) <= time);
-        Effort { level, small, target: if long { TARGET_LONG } else { BATCH_TARGET } }
+        let long =
+            self.step >= LONG && self.shrank && self.at().is_some_and(|at| self.takes(at, BATCH_TARGET_LONG) <= time);
+        Effort { level, small, target: if long { BATCH_TARGET_LONG } else { BATCH_TARGET } }
     }
 
     /// Says that a message was made of `literals` bytes of them and has `sent` bytes, that this took `took`, and what was
@@ -279,7 +278,7 @@ mod tests {
         for (bytes, left) in sizes.into_iter().flat_map(|bytes| sizes.map(|left| (bytes, left))) {
             for took in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
                 let effort = controller.next(Backlog { bytes, held: false });
-                assert!(effort.level <= Level::MAX && effort.target <= TARGET_LONG, "{effort:?}");
+                assert!(effort.level <= Level::MAX && effort.target <= BATCH_TARGET_LONG, "{effort:?}");
                 controller.made(u64::MAX, usize::MAX, took, Backlog { bytes: left, held: false });
             }
         }
