@@ -10,6 +10,7 @@ use super::served::{Newest, Served};
 use crate::disk::dir::look_fd;
 use crate::disk::index::heads::HeadState;
 use crate::disk::index::{Index, IndexError, Reader};
+use crate::protocol::effort::Compress;
 use crate::protocol::limits::{MODULES_MAX, STATE_ROOTS_MAX};
 use crate::protocol::message::{Module, Poll, State, refusal};
 use crate::protocol::sender::{ReadAt, Source};
@@ -28,13 +29,25 @@ const SAME_FILES: u32 = 8;
 pub struct Catalog {
     index: Index,
     modules: RwLock<BTreeMap<String, Arc<Served>>>,
+    compress: RwLock<Compress>,
 }
 
 impl Catalog {
     /// Serves nothing yet.
     #[must_use]
     pub fn new(index: Index) -> Self {
-        Self { index, modules: RwLock::default() }
+        Self { index, modules: RwLock::default(), compress: RwLock::default() }
+    }
+
+    /// How hard content is packed for whoever asks from here on.
+    pub fn set_compress(&self, compress: Compress) {
+        *self.compress.write().unwrap_or_else(PoisonError::into_inner) = compress;
+    }
+
+    /// How hard content is packed.
+    #[must_use]
+    pub fn compress(&self) -> Compress {
+        *self.compress.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves `module`, in the place of one of its name.

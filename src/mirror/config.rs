@@ -8,6 +8,8 @@ use toml_edit::{Document, Item, TableLike};
 
 use super::failure::{Exit, Failure};
 use super::gate::{Gate, Span};
+use crate::protocol::compress::Level;
+use crate::protocol::effort::Compress;
 use crate::protocol::limits::TITLE_MAX;
 use crate::tree::address::Address;
 use crate::tree::signed::check_module_name;
@@ -36,6 +38,8 @@ pub struct Server {
     pub web_port: Option<u16>,
     /// How long the newest head of a followed module may stay unconfirmed until it counts as stale.
     pub stale_after: Span,
+    /// How hard content is packed for others.
+    pub compress: Compress,
 }
 
 /// A module of this home.
@@ -103,6 +107,7 @@ impl Server {
             web: true,
             web_port: None,
             stale_after: STALE_AFTER,
+            compress: Compress::Auto,
         })
     }
 
@@ -155,14 +160,23 @@ impl Config {
 }
 
 fn read_server(section: &Section<'_>) -> Result<Server, Failure> {
-    section.allow(&["name", "port", "listen", "web", "web_port", "stale_after"])?;
+    section.allow(&["name", "port", "listen", "web", "web_port", "stale_after", "compress"])?;
     let name = section.string("name")?.ok_or_else(|| section.missing("name"))?;
     let port = section.port("port")?.unwrap_or(crate::tree::address::DEFAULT_PORT);
     let server = Server::new(&name, port).map_err(|why| section.wrong("name", why))?;
     let listen = section.parsed("listen", |text| parse_listen(text, port))?;
     let web = section.boolean("web")?.unwrap_or(true);
     let stale_after = section.parsed("stale_after", stale_after)?.unwrap_or(STALE_AFTER);
-    Ok(Server { listen, web, web_port: section.port("web_port")?, stale_after, ..server })
+    let compress = section.value("compress", "\"auto\" or a level from 0 to 19", compress)?.unwrap_or_default();
+    Ok(Server { listen, web, web_port: section.port("web_port")?, stale_after, compress, ..server })
+}
+
+/// `"auto"`, or the number of a level.
+fn compress(item: &Item) -> Option<Compress> {
+    if item.as_str() == Some("auto") {
+        return Some(Compress::Auto);
+    }
+    u8::try_from(item.as_integer()?).ok().and_then(Level::new).map(Compress::Fixed)
 }
 
 /// A span of time that a module can be older than.
@@ -354,7 +368,7 @@ mod tests {
     #[test]
     fn all_settings_are_read() {
         let text = format!(
-            "{SERVER}port = 7\nlisten = \"127.0.0.1\"\nweb = false\nweb_port = 81\nstale_after = \"90s\"\n\
+            "{SERVER}port = 7\nlisten = \"127.0.0.1\"\nweb = false\nweb_port = 81\nstale_after = \"90s\"\ncompress = 9\n\
              [module.own]\npath = \"pub\"\npublish = \"quiet=5m\"\nexclude = [\"*.tmp\"]\ntitle = \"T\"\n\
              block_lists = false\npaused = true\n[module.far]\nfrom = \"mirra://h:9/far\"\npaused = false\n"
         );
@@ -362,6 +376,8 @@ mod tests {
         assert_eq!(config.server.listen_address().to_string(), "127.0.0.1:7");
         assert_eq!((config.server.web, config.server.web_port), (false, Some(81)));
         assert_eq!(config.server.stale_after.to_string(), "90s");
+        assert_eq!(config.server.compress, Compress::Fixed(Level::THOROUGH));
+        assert_eq!(parse(&format!("{SERVER}compress = \"auto\"")).unwrap().server.compress, Compress::Auto);
         assert_eq!(config.modules.iter().map(|module| module.paused).collect::<Vec<_>>(), [true, false]);
         let Kind::Own(own) = &config.module("own").unwrap().kind else { panic!() };
         assert_eq!((own.publish.to_string().as_str(), own.exclude.len(), own.block_lists), ("quiet=5m", 1, false));
@@ -382,6 +398,8 @@ mod tests {
         check("[modul.a]", "Mirra.toml", "\"modul\" in the file", "\"module\"");
         check("stale_after = \"soon\"", ":3", "no span of time", "stale_after");
         check("stale_after = \"0s\"", ":3", "ever so fresh", "stale_after");
+        check("compress = 20", ":3", "a level from 0 to 19", "correct compress in [server]");
+        check("compress = \"fast\"", ":3", "\"auto\" or a level", "");
         check("[module.a]\npath = \"p\"\npaused = 1", ":5", "true or false", "");
         check("port = 70000", ":3", "a port from 1 to 65535", "");
         check("port = \"7\"", ":3", "a port", "");

@@ -97,6 +97,7 @@ fn open(home: Arc<Home>) -> Result<(Runtime, Arc<Site>), Failure> {
 impl Inner {
     /// Lets a daemon do what the config says.
     fn arrange(&self, config: &Config) -> Result<(), Failure> {
+        self.site.catalog.set_compress(config.server.compress);
         self.crew.as_ref().map_or(Ok(()), |daemon| daemon.crew.arrange(config))
     }
 

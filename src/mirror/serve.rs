@@ -2,12 +2,14 @@
 //! follows waits long and costs none.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::Semaphore;
 
 use super::catalog::Catalog;
 use super::serve_follow::follow;
 use crate::net::{Channel, ChannelError, Stream};
+use crate::protocol::effort::{Backlog, Controller};
 use crate::protocol::error::reset;
 use crate::protocol::message::{Message, refusal, tag};
 use crate::protocol::sender::{Answer, Output};
@@ -62,9 +64,17 @@ fn answer(catalog: &Arc<Catalog>, stream: &Stream, request: &Message) -> Result<
         }
     };
     let mut answer = Answer::start(&library, request);
+    let mut controller = Controller::new(catalog.compress());
+    let backlog = || Backlog { bytes: stream.pending(), held: stream.is_held() };
     loop {
-        match answer.next_output() {
-            Output::Message(message) => stream.blocking_send(message.tag, message.body)?,
+        answer.set_effort(controller.next(backlog()));
+        let (begun, before) = (Instant::now(), answer.literals());
+        let output = answer.next_output();
+        match output {
+            Output::Message(message) => {
+                controller.made(answer.literals() - before, message.body.len(), begun.elapsed(), backlog());
+                stream.blocking_send(message.tag, message.body)?;
+            }
             Output::Wait => answer.handle(receive(stream)?.as_ref()),
             Output::Done => return stream.finish(),
         }

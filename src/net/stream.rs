@@ -165,6 +165,11 @@ impl Stream {
         self.id().map_or(0, |id| self.shared().lock().connection.pending(id))
     }
 
+    /// Whether all of that waits for the peer to let more come.
+    pub fn is_held(&self) -> bool {
+        self.id().is_some_and(|id| self.shared().lock().connection.is_held(id))
+    }
+
     fn shared(&self) -> &Shared {
         &self.handle.0
     }

@@ -5,7 +5,8 @@
 //! the literals are one zstd frame whose history is the prefix, bit 1 that the steps are packed (their length then
 //! counts the packed form).
 
-use super::compress::{self, Level};
+use super::compress;
+use super::effort::Effort;
 use super::limits::{
     BATCH_HEAD_LEN, BATCH_LITERALS_MAX, BATCH_PREFIX_MAX, BATCH_STEPS_BYTES_MAX, BATCH_STEPS_MAX, CONTEXT_LEN,
 };
@@ -159,9 +160,23 @@ pub struct BatchWriter {
     lengths: usize,
     literals: Vec<u8>,
     prefix: Vec<u8>,
+    effort: Effort,
+    /// Bytes of literals in all batches so far.
+    packed: u64,
 }
 
 impl BatchWriter {
+    /// How batches are made from here on.
+    pub fn set_effort(&mut self, effort: Effort) {
+        self.effort = effort;
+    }
+
+    /// Bytes of literals in all batches that were taken.
+    #[must_use]
+    pub fn packed(&self) -> u64 {
+        self.packed
+    }
+
     /// Whether nothing was added.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -172,7 +187,7 @@ impl BatchWriter {
     #[must_use]
     pub fn is_full(&self, more: usize) -> bool {
         let size = self.literals.len() + more;
-        !self.steps.is_empty() && size > super::limits::BATCH_TARGET
+        !self.steps.is_empty() && size > self.effort.target
             || self.steps.len() + self.lengths / 4 >= BATCH_STEPS_MAX / 2
     }
 
@@ -254,6 +269,7 @@ impl BatchWriter {
     #[must_use]
     pub fn take_with_context(&mut self) -> (Message, Vec<u8>) {
         let mut done = std::mem::take(self);
+        (self.effort, self.packed) = (done.effort, done.packed + done.literals.len() as u64);
         let (mut steps, mut packing) = (encode_steps(&done.steps), 0);
         if steps.len() > STEPS_PACKED_FROM {
             let packed = pack(&steps);
@@ -262,7 +278,9 @@ impl BatchWriter {
                 packing |= PACKED_STEPS;
             }
         }
-        let level = if done.literals.len() <= THOROUGH_MAX { Level::THOROUGH } else { Level::FAST };
+        // What is left of a change is small beside what it would be, and the receiver waits for little else.
+        let rebuilt = done.steps.iter().any(Step::is_matched);
+        let level = done.effort.level_for(done.literals.len(), rebuilt);
         let packed = compress::literals(&done.literals, &done.prefix, level);
         if packed.is_some() {
             packing |= PACKED_LITERALS;
@@ -284,5 +302,3 @@ impl BatchWriter {
 
 /// Bytes of steps from which they are packed.
 const STEPS_PACKED_FROM: usize = 64;
-/// Bytes of literals up to which they are packed thoroughly.
-const THOROUGH_MAX: usize = 512 * 1024;

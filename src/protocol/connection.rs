@@ -337,6 +337,11 @@ impl Connection {
         self.streams.get(&stream).map_or(0, |state| state.send.queued)
     }
 
+    /// Says whether bytes are queued on a stream that the peer has given no credit for.
+    pub fn is_held(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream).is_some_and(|state| state.send.is_starved())
+    }
+
     /// Says whether one more stream may be opened.
     pub fn can_open(&self) -> bool {
         self.local_open < STREAMS_MAX

@@ -201,6 +201,8 @@ pub const LOOKS_AHEAD_MAX: usize = 256;
 
 /// Bytes of literals that a sender gathers in one batch.
 pub const BATCH_TARGET: usize = 2 * 1024 * 1024;
+/// As [`BATCH_TARGET`], where the line is thin and the data shrinks.
+pub const BATCH_TARGET_LONG: usize = 4 * 1024 * 1024;
 /// Bytes of literals in one batch, at most.
 pub const BATCH_LITERALS_MAX: usize = 8 * 1024 * 1024;
 /// Steps in one batch.

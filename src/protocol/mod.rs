@@ -6,7 +6,7 @@
 //! 1. The channel: [`preface`] (the eight clear bytes), [`noise`] (the handshake and the two cipher directions), [`hello`]
 //!    (what both sides state inside it), [`record`] (one unit on the wire), [`connection`] (streams, credit, timers).
 //! 2. What travels on a stream: [`message`] (the whole vocabulary), [`packed`] (records in a zstd frame), [`batch`] (steps
-//!    and literals, which [`compress`] packs), [`change`] (what leads from one tree to another).
+//!    and literals, which [`compress`] packs as hard as [`effort`] says), [`change`] (what leads from one tree to another).
 //! 3. Who says it: [`sender`] (the side that has the snapshot), and on the other side [`descent`] (pages and lists from
 //!    whoever does not know the base), [`browse`] (pages for who only looks) and [`fetch`] (steps become verified files).
 //!    [`pack`] is what a sender pushes unasked to who follows it.
@@ -23,6 +23,7 @@ pub mod change;
 pub mod compress;
 pub mod connection;
 pub mod descent;
+pub mod effort;
 pub mod error;
 pub mod fetch;
 pub mod hello;

@@ -1,5 +1,7 @@
 //! Records packed with zstd: `[packed.length]` u32 big-endian, the exact unpacked length, then one zstd frame.
 
+use zstd::zstd_safe::CParameter;
+
 use super::limits::PACKED_MAX;
 use crate::tree::codec::Malformed;
 
@@ -10,6 +12,9 @@ const THOROUGH_MAX: usize = 64 * 1024;
 const LEVEL_THOROUGH: i32 = 19;
 /// Level for records above that, where they are worth more than those of [`pack`].
 const LEVEL_LARGE: i32 = 9;
+/// Windows that every decoder has, as powers of two.
+const WINDOW_LOG_MIN: u32 = 10;
+const WINDOW_LOG_MAX: u32 = 27;
 
 /// Packs records.
 #[must_use]
@@ -63,17 +68,33 @@ pub fn unpack_exactly(frame: &[u8], length: usize, prefix: &[u8]) -> Option<Vec<
 /// Encodes `data` as one zstd frame at `level`, with `prefix` as its history.
 #[must_use]
 pub fn pack_with(data: &[u8], level: i32, prefix: &[u8]) -> Option<Vec<u8>> {
+    pack_tuned(data, level, &[], prefix)
+}
+
+/// As [`pack_with`], with some of the level's parameters replaced.
+#[must_use]
+pub fn pack_tuned(data: &[u8], level: i32, tuning: &[CParameter], prefix: &[u8]) -> Option<Vec<u8>> {
     let mut context = zstd::zstd_safe::CCtx::try_create()?;
-    let parameter = zstd::zstd_safe::CParameter::CompressionLevel(level);
-    context.set_parameter(parameter).ok()?;
-    context.set_parameter(zstd::zstd_safe::CParameter::ContentSizeFlag(false)).ok()?;
-    context.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(false)).ok()?;
+    let plain = [
+        CParameter::CompressionLevel(level),
+        CParameter::ContentSizeFlag(false),
+        CParameter::ChecksumFlag(false),
+        CParameter::WindowLog(window_log(data.len() + prefix.len())),
+    ];
+    for parameter in plain.iter().chain(tuning) {
+        context.set_parameter(*parameter).ok()?;
+    }
     if !prefix.is_empty() {
         context.ref_prefix(prefix).ok()?;
     }
     let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(data.len()));
     context.compress2(&mut out, data).ok()?;
     Some(out)
+}
+
+/// The smallest window that holds so many bytes: history outside of it would be of no use.
+fn window_log(bytes: usize) -> u32 {
+    bytes.max(1 << WINDOW_LOG_MIN).next_power_of_two().ilog2().min(WINDOW_LOG_MAX)
 }
 
 #[cfg(test)]

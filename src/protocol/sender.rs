@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::change::{ChangeWriter, held};
+use super::effort::Effort;
 use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX, PACKED_TARGET, PATHS_MAX, PATHS_WAITING_MAX, SHORT_LEN};
 use super::message::{AtHead, Chunks, List, Message, Module, Paths, Poll, Refused, State, Tree, refusal, tag};
 use super::packed::pack;
@@ -146,6 +147,19 @@ impl<'s> Answer<'s> {
                 Err(code) => self.refuse(code),
             }
         }
+    }
+
+    /// How content is packed from here on.
+    pub fn set_effort(&mut self, effort: Effort) {
+        if let Work::Content(content) = &mut self.work {
+            content.set_effort(effort);
+        }
+    }
+
+    /// Bytes of literals in all batches so far; none for an answer without content.
+    #[must_use]
+    pub fn literals(&self) -> u64 {
+        if let Work::Content(content) = &self.work { content.literals() } else { 0 }
     }
 
     fn refuse(&mut self, code: u16) {

@@ -19,6 +19,7 @@ use self::emit::{Emitter, Out};
 use self::kept::Kept;
 use self::layout::{Old, Part, by_bits, over};
 use self::stored::{Chunks, Stored};
+use super::effort::Effort;
 use super::limits::{BLOCKS_MAX, LEAVES_MAX, LOOKS_AHEAD_MAX};
 use super::message::{Blocks, FileItem, Files, LeafRefs, Look, Message, refusal, tag, way};
 use super::sender::{Output, Source, file_at, internal, room_for};
@@ -138,6 +139,15 @@ impl<'s> ContentAnswer<'s> {
     /// The same for all who have the base: nobody is asked for anything.
     pub(super) fn for_all(module: String, top: DirId, base: Option<DirId>) -> Self {
         Self { asks: false, ..Self::new(module, top, base) }
+    }
+
+    pub(super) fn set_effort(&mut self, effort: Effort) {
+        self.out.batch.set_effort(effort);
+    }
+
+    /// Bytes of literals in all batches so far.
+    pub(super) fn literals(&self) -> u64 {
+        self.out.batch.packed()
     }
 
     pub(super) fn handle(&mut self, source: &'s dyn Source, message: Option<&Message>) -> Result<(), u16> {

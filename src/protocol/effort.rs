@@ -1,0 +1,286 @@
+//! How hard an answer is packed: as hard as the line leaves time for.
+//!
+//! What waits to be sent is the time there is: a batch that is packed before the line has carried all of that costs
+//! nobody anything, however hard it was packed. On a thin line that is a second and more; on a fast one it is nothing,
+//! and packing gets out of the way. Nothing here is asked of the peer, and nothing depends on the data.
+
+use std::time::Duration;
+
+use super::compress::Level;
+use super::limits::{BATCH_TARGET, BATCH_TARGET_LONG};
+
+/// What the operator says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compress {
+    /// As the line and the processor allow.
+    #[default]
+    Auto,
+    /// Always the same.
+    Fixed(Level),
+}
+
+/// How the next batch is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effort {
+    /// For a batch of many literals.
+    pub level: Level,
+    /// For one of [`SMALL`] bytes of literals at most.
+    pub small: Level,
+    /// Bytes of literals that are gathered in one batch.
+    pub target: usize,
+}
+
+/// What has been packed for an answer and not been carried by the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// Bytes.
+    pub bytes: usize,
+    /// Whether the receiver lets none of them come: then it is not the line that is slow.
+    pub held: bool,
+}
+
+/// Finds the [`Effort`] for each batch of one answer.
+#[derive(Debug)]
+pub struct Controller {
+    setting: Compress,
+    /// Index in [`STEPS`].
+    step: usize,
+    /// Nanoseconds for one byte of literals at a cost of 1.
+    unit: f64,
+    /// Bytes a second that the line carries, once that is known.
+    rate: Option<f64>,
+    /// What waited when the batch was begun.
+    begun: Backlog,
+    /// Bytes of literals so far.
+    literals: u64,
+    /// Whether the last batch shrank.
+    shrank: bool,
+}
+
+/// A level, and how long it takes against [`Level::FAST`].
+struct Step {
+    level: u8,
+    cost: f64,
+}
+
+/// What is climbed, one step a batch. Levels between these take longer than the one below and give little more.
+const STEPS: [Step; 6] = [
+    Step { level: 1, cost: 0.7 },
+    Step { level: 3, cost: 1.0 },
+    Step { level: 6, cost: 3.0 },
+    Step { level: 9, cost: 4.0 },
+    Step { level: 15, cost: 32.0 },
+    Step { level: 19, cost: 110.0 },
+];
+/// The step while nothing is known of the line, and the lowest one of a short answer.
+const START: usize = 2;
+const FAST: usize = 1;
+/// The step from which batches may be long: only there do they become smaller by it.
+const LONG: usize = 4;
+/// Nanoseconds for a byte at a cost of 1 before anything was measured, and at least: data that does not shrink takes
+/// next to no time, and says nothing of what comes behind it.
+const UNIT: f64 = 3.5;
+const UNIT_MIN: f64 = 2.0;
+/// Bytes of literals up to which a batch is a small one.
+pub const SMALL: usize = 1024 * 1024;
+/// Bytes of literals after which an answer is a long one: nobody waits for less of it, but for the end.
+const LONG_ANSWER: u64 = 4 * 1024 * 1024;
+/// How much faster the line is taken to be where it had carried everything before the next batch was there: how long it
+/// has waited is not known.
+const FASTER: f64 = 1.5;
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self { level: Level::FAST, small: Level::THOROUGH, target: BATCH_TARGET }
+    }
+}
+
+impl Effort {
+    /// The level for a batch of that many bytes of literals; `rebuilt` if they are what is new in files that are rebuilt.
+    #[must_use]
+    pub fn level_for(&self, literals: usize, rebuilt: bool) -> Level {
+        if rebuilt || literals <= SMALL { self.small } else { self.level }
+    }
+}
+
+impl Controller {
+    /// For an answer that begins.
+    #[must_use]
+    pub fn new(setting: Compress) -> Self {
+        let begun = Backlog { bytes: 0, held: false };
+        Self { setting, step: START, unit: UNIT, rate: None, begun, literals: 0, shrank: false }
+    }
+
+    /// How to make the next batch, when so much waits.
+    pub fn next(&mut self, backlog: Backlog) -> Effort {
+        if let Compress::Fixed(level) = self.setting {
+            return Effort { level, small: level, target: BATCH_TARGET };
+        }
+        self.begun = backlog;
+        let young = self.literals < LONG_ANSWER;
+        let time = self.time_for(backlog);
+        let fits = |step: usize| STEPS.get(step).is_some_and(|at| self.takes(at, BATCH_TARGET) <= time);
+        let highest = (0..STEPS.len()).rev().find(|step| fits(*step)).unwrap_or(0);
+        if self.rate.is_some() {
+            self.step = highest.min(self.step + 1).max(if young { FAST } else { 0 });
+        }
+        let level = self.at().and_then(|at| Level::new(at.level)).unwrap_or(Level::FAST);
+        let small = if young { level.max(Level::THOROUGH) } else { level };
+        let long =
+            self.step >= LONG && self.shrank && self.at().is_some_and(|at| self.takes(at, BATCH_TARGET_LONG) <= time);
+        Effort { level, small, target: if long { BATCH_TARGET_LONG } else { BATCH_TARGET } }
+    }
+
+    /// Says that a message was made of `literals` bytes of them and has `sent` bytes, that this took `took`, and what was
+    /// left then of what waited before.
+    pub fn made(&mut self, literals: u64, sent: usize, took: Duration, left: Backlog) {
+        self.literals = self.literals.saturating_add(literals);
+        self.measure(took, left);
+        if literals <= SMALL as u64 {
+            return;
+        }
+        self.shrank = (sent as u64) < literals - literals / 8;
+        let cost = self.at().map_or(1.0, |at| at.cost);
+        let unit = took.as_nanos() as f64 / literals as f64 / cost;
+        self.unit = ((self.unit + unit) / 2.0).max(UNIT_MIN);
+    }
+
+    fn at(&self) -> Option<&'static Step> {
+        STEPS.get(self.step)
+    }
+
+    /// Nanoseconds until the line has nothing to carry.
+    fn time_for(&self, backlog: Backlog) -> f64 {
+        match self.rate {
+            Some(rate) if !backlog.held => backlog.bytes as f64 / rate * 1e9,
+            _ => 0.0,
+        }
+    }
+
+    /// Nanoseconds for a batch of so many bytes of literals.
+    fn takes(&self, step: &Step, literals: usize) -> f64 {
+        self.unit * step.cost * literals as f64
+    }
+
+    /// Learns how fast the line is from what it carried meanwhile, if there was anything.
+    fn measure(&mut self, took: Duration, left: Backlog) {
+        let carried = self.begun.bytes.saturating_sub(left.bytes);
+        if carried == 0 || took.is_zero() || self.begun.held || left.held {
+            return;
+        }
+        let rate = carried as f64 / took.as_secs_f64();
+        self.rate = Some(match self.rate {
+            _ if left.bytes == 0 => self.rate.map_or(rate, |old| old.max(rate)) * FASTER,
+            Some(old) => (old + rate) / 2.0,
+            None => rate,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line, a processor and a sender between them, for `seconds`; gives the efforts of all batches, when each was
+    /// begun, and how many seconds the line had nothing to carry.
+    struct Run {
+        efforts: Vec<(f64, Effort)>,
+        idle: f64,
+    }
+
+    const QUEUE: f64 = 1024.0 * 1024.0;
+
+    /// `line` in bytes a second, `unit` in nanoseconds for a byte at level 3; a batch shrinks to `ratio`.
+    fn run(setting: Compress, line: f64, unit: f64, ratio: f64, seconds: f64) -> Run {
+        let mut controller = Controller::new(setting);
+        let (mut now, mut queue, mut idle, mut efforts) = (0.0, 0.0, 0.0, Vec::new());
+        let mut pass = |time: f64, queue: &mut f64, now: &mut f64| {
+            idle += (time - *queue / line).max(0.0);
+            *queue = (*queue - time * line).max(0.0);
+            *now += time;
+        };
+        while now < seconds {
+            let backlog = Backlog { bytes: queue as usize, held: false };
+            let effort = controller.next(backlog);
+            efforts.push((now, effort));
+            let step = STEPS.iter().find(|step| step.level >= effort.level.number());
+            let took = if ratio < 1.0 { unit * step.unwrap().cost } else { 1.0 } * effort.target as f64 / 1e9;
+            pass(took, &mut queue, &mut now);
+            let sent = ratio * effort.target as f64;
+            let left = Backlog { bytes: queue as usize, held: false };
+            controller.made(effort.target as u64, sent as usize, Duration::from_secs_f64(took), left);
+            if queue > QUEUE {
+                let time = (queue - QUEUE) / line;
+                pass(time, &mut queue, &mut now);
+            }
+            queue += sent;
+        }
+        Run { efforts, idle }
+    }
+
+    fn late(run: &Run) -> Vec<u8> {
+        run.efforts.iter().filter(|(at, _)| *at > 2.0).map(|(_, effort)| effort.level.number()).collect()
+    }
+
+    #[test]
+    fn a_thin_line_is_packed_for_as_hard_as_the_processor_can_and_never_waits() {
+        for (line, least, most) in [(0.1e6, 19, 19), (1e6, 15, 19), (2.5e6, 9, 15), (12e6, 3, 9)] {
+            let run = run(Compress::Auto, line, 3.5, 0.22, 30.0);
+            let levels = late(&run);
+            assert!(levels.iter().all(|level| *level >= least), "{line}: {levels:?}");
+            assert!(run.idle < 0.2, "{line}: {}", run.idle);
+            assert!(levels.contains(&most), "{line}: {levels:?}");
+        }
+    }
+
+    #[test]
+    fn a_fast_line_is_not_kept_waiting() {
+        let run = run(Compress::Auto, 1e9, 3.5, 0.25, 5.0);
+        assert!(late(&run).iter().all(|level| *level <= 3), "{:?}", late(&run));
+        let begin: Vec<u8> = run.efforts.iter().take(8).map(|(_, effort)| effort.level.number()).collect();
+        assert!(begin.iter().all(|level| *level <= 6), "{begin:?}");
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_sent_in_batches_that_are_not_longer() {
+        let run = run(Compress::Auto, 2.5e6, 3.5, 1.0, 30.0);
+        assert!(run.efforts.iter().all(|(_, effort)| effort.target == BATCH_TARGET));
+    }
+
+    #[test]
+    fn a_receiver_that_lets_nothing_come_is_no_thin_line() {
+        let mut controller = Controller::new(Compress::Auto);
+        let backlog = Backlog { bytes: 1024 * 1024, held: false };
+        controller.next(backlog);
+        controller.made(3_000_000, 400_000, Duration::from_millis(10), Backlog { bytes: 1_000_000, held: false });
+        for i in 0..100u64 {
+            let backlog = Backlog { bytes: 1024 * 1024, held: true };
+            let effort = controller.next(backlog);
+            controller.made(3_000_000, 400_000, Duration::from_millis(10), backlog);
+            assert!(i < 2 || effort.level <= Level::FAST, "{i}: {effort:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_small_is_packed_well_and_a_fixed_level_is_kept() {
+        let effort = Controller::new(Compress::Auto).next(Backlog { bytes: 0, held: false });
+        assert_eq!((effort.level_for(SMALL), effort.level_for(SMALL + 1)), (Level::THOROUGH, Level::new(6).unwrap()));
+        for level in [Level::NONE, Level::FAST, Level::MAX] {
+            let run = run(Compress::Fixed(level), 1e6, 3.5, 0.3, 5.0);
+            assert!(run.efforts.iter().all(|(_, effort)| [effort.level, effort.small] == [level, level]));
+        }
+    }
+
+    #[test]
+    fn strange_clocks_and_backlogs_lead_to_no_strange_effort() {
+        let mut controller = Controller::new(Compress::Auto);
+        let sizes = [0, usize::MAX, 1, 7, usize::MAX, 0];
+        for (bytes, left) in sizes.into_iter().flat_map(|bytes| sizes.map(|left| (bytes, left))) {
+            for took in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+                let effort = controller.next(Backlog { bytes, held: false });
+                assert!(effort.level <= Level::MAX && effort.target <= BATCH_TARGET_LONG, "{effort:?}");
+                controller.made(u64::MAX, usize::MAX, took, Backlog { bytes: left, held: false });
+            }
+        }
+    }
+}
