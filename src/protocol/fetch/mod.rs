@@ -13,7 +13,7 @@ use std::rc::Rc;
 use self::context::{Context, prefix};
 use self::rebuild::Current;
 use super::batch::Batch;
-use super::limits::LEAVES_MAX;
+use super::limits::{BATCH_PREFIX_MAX, LEAVES_MAX};
 use super::message::{LeafRefs, way};
 use super::step::Step;
 use crate::tree::chunker::Class;
@@ -128,10 +128,16 @@ pub struct Fetch {
 struct Allowance {
     /// Bytes: a chunk that is here counts as one, the least that it can be.
     bytes: u64,
+    /// Bytes of the basis that stand for context and make nothing.
+    old: u64,
     based: bool,
 }
 
 impl Allowance {
+    fn of(wanted: &Wanted) -> Self {
+        Self { bytes: wanted.size, old: wanted.size.saturating_add(BATCH_PREFIX_MAX as u64), based: false }
+    }
+
     fn spend(&mut self, step: &Step) -> Result<(), FetchError> {
         let bytes = match step {
             Step::Chunks { .. } | Step::Literal { .. } => step.literal_bytes(),
@@ -140,8 +146,12 @@ impl Allowance {
             Step::Basis(_) if std::mem::replace(&mut self.based, true) => {
                 return Err(rule("step", "names a second basis"));
             }
-            // What stands for context is bounded by the prefix of its batch.
-            Step::Basis(_) | Step::Old { .. } | Step::End | Step::Gone => 0,
+            Step::Old { len, .. } => {
+                let left = self.old.checked_sub(*len);
+                self.old = left.ok_or_else(|| rule("step", "gives more context than its file can need"))?;
+                0
+            }
+            Step::Basis(_) | Step::End | Step::Gone => 0,
         };
         let left = self.bytes.checked_sub(bytes);
         self.bytes = left.ok_or_else(|| rule("content", "is longer than the signed head says"))?;
@@ -219,7 +229,7 @@ impl Fetch {
         let mut next = self.wanted.iter();
         for step in steps {
             let begun = self.allowance.take();
-            let fresh = || next.next().map(|wanted| Allowance { bytes: wanted.size, based: false });
+            let fresh = || next.next().map(Allowance::of);
             let mut allowance = begun.or_else(fresh).ok_or_else(|| rule("step", "came for no file"))?;
             allowance.spend(step)?;
             self.allowance = (!step.ends_file()).then_some(allowance);
