@@ -1,5 +1,7 @@
 //! What must hold for any bytes: one function for each fuzz target. `cargo test` runs them on the kept corpus.
 
+#[path = "content.rs"]
+pub(crate) mod content;
 #[path = "push.rs"]
 pub(crate) mod push;
 
@@ -34,7 +36,7 @@ use serde::de::DeserializeOwned;
 type Property = fn(&[u8]);
 
 /// Every target by name.
-pub(crate) const TARGETS: [(&str, Property); 7] = [
+pub(crate) const TARGETS: [(&str, Property); 12] = [
     ("message", message),
     ("page", page),
     ("handshake", handshake),
@@ -42,6 +44,11 @@ pub(crate) const TARGETS: [(&str, Property); 7] = [
     ("chunker", chunker),
     ("session", session),
     ("push", push::push),
+    ("steps", content::steps),
+    ("gaps", content::gaps),
+    ("search", content::search),
+    ("content", content::content),
+    ("blocks", content::blocks),
 ];
 
 /// A message body is refused, or is a value that encodes and decodes to itself. The first byte is the tag.
@@ -454,6 +461,8 @@ struct Library {
     /// The tree of head 2.
     new: Built,
     files: BTreeMap<String, Vec<u8>>,
+    /// As they were in the tree of head 1.
+    old_files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Library {
@@ -467,11 +476,12 @@ impl Library {
         let mut files: BTreeMap<String, Vec<u8>> =
             [("a", text.clone()), ("d/b", large), ("d/e/c", text)].map(|(path, bytes)| (path.into(), bytes)).into();
         let old = tree(&files, "", &mut pages);
+        let old_files = files.clone();
         files.insert("d/b".into(), edited);
         files.insert("empty".into(), Vec::new());
         files.remove("a");
         let new = tree(&files, "", &mut pages);
-        Self { pages, old, new, files }
+        Self { pages, old, new, files, old_files }
     }
 }
 

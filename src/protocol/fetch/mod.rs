@@ -116,6 +116,8 @@ pub struct Fetch {
     leaves: Vec<ListRef>,
     /// Whether the last of them has come; `None` before the first.
     leaves_last: Option<bool>,
+    /// Whether the batch at hand has context.
+    doubtful: bool,
     /// Literal and copied bytes so far.
     pub received: u64,
     /// Bytes that were copied from what was there.
@@ -213,6 +215,8 @@ impl Fetch {
             Err(_) if batch.prefix_len > 0 => return self.give_up(&batch.steps, shelf),
             Err(e) => return Err(e.into()),
         };
+        // Context of right length and other bytes makes literals of right length and other bytes.
+        self.doubtful = batch.prefix_len > 0;
         let mut rest = literals.as_slice();
         let mut outcomes = Vec::new();
         for step in &batch.steps {
@@ -240,6 +244,7 @@ impl Fetch {
     fn step(&mut self, step: &Step, rest: &mut &[u8], shelf: &mut dyn Shelf) -> Result<Option<Outcome>, FetchError> {
         self.open(shelf)?;
         let Some(current) = self.current.as_mut() else { return Err(rule("step", "came for no file")) };
+        current.doubtful |= self.doubtful && step.literal_bytes() > 0;
         match step {
             Step::Chunks { lengths, last } => {
                 for length in lengths {
