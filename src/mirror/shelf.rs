@@ -47,12 +47,7 @@ impl PageSink for Gathered {
 }
 
 impl<'a> StageShelf<'a> {
-    pub(super) fn new(
-        index: &'a Index,
-        stage: &'a Stage,
-        target: &'a Dir,
-        base: Option<DirId>,
-    ) -> Self {
+    pub(super) fn new(index: &'a Index, stage: &'a Stage, target: &'a Dir, base: Option<DirId>) -> Self {
         Self { index, stage, target, base, own: HashMap::new(), pages: Gathered::default() }
     }
 

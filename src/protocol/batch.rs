@@ -43,7 +43,8 @@ pub enum Side {
 /// the order of the steps.
 #[must_use]
 pub fn context(steps: &[Step]) -> Vec<Part> {
-    let literal = |at: Option<usize>| at.and_then(|at| steps.get(at)).is_some_and(|s| matches!(s, Step::Literal { .. }));
+    let literal =
+        |at: Option<usize>| at.and_then(|at| steps.get(at)).is_some_and(|s| matches!(s, Step::Literal { .. }));
     let mut parts = Vec::new();
     for (at, step) in steps.iter().enumerate() {
         match step {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 
 use super::limits::{
-    BATCH_MAX, CHUNKS_BYTES_MAX, LOOK_BYTES_MAX, MESSAGE_HEADER_LEN, PACKED_MAX, PATHS_BYTES_MAX, PATHS_MAX, REQUEST_MAX, ROUTE_MAX,
-    STATE_MAX, WANT_MAX,
+    BATCH_MAX, CHUNKS_BYTES_MAX, LOOK_BYTES_MAX, MESSAGE_HEADER_LEN, PACKED_MAX, PATHS_BYTES_MAX, PATHS_MAX,
+    REQUEST_MAX, ROUTE_MAX, STATE_MAX, WANT_MAX,
 };
 use super::packed::{pack, unpack};
 use crate::tree::codec::{Malformed, bounded, decode, encode};

@@ -64,7 +64,10 @@ impl Pack {
         let files = if with_content { self.files.as_slice() } else { &[] };
         let offer = Message::new(tag::OFFER, &self.offer(files.len(), content.len()));
         let changes = self.changes.iter().map(|body| Message { tag: tag::CHANGES, body: body.clone() });
-        std::iter::once(offer).chain(changes).chain((!files.is_empty()).then(|| files_message(files))).chain(content.iter().cloned())
+        std::iter::once(offer)
+            .chain(changes)
+            .chain((!files.is_empty()).then(|| files_message(files)))
+            .chain(content.iter().cloned())
     }
 
     /// Bytes of FILES and content on the wire, headers included: what

@@ -165,9 +165,7 @@ pub fn decode_steps(bytes: &[u8]) -> Result<Vec<Step>, Malformed> {
             *number = take(&mut rest)?;
         }
         let step = match (*operation, numbers) {
-            (CHUNKS | LAST_CHUNKS, _) => {
-                Step::Chunks { lengths: lengths(&mut rest)?, last: *operation == LAST_CHUNKS }
-            }
+            (CHUNKS | LAST_CHUNKS, _) => Step::Chunks { lengths: lengths(&mut rest)?, last: *operation == LAST_CHUNKS },
             (BASIS, _) => Step::Basis(path(&mut rest)?),
             (LITERAL, [len, _]) if len > 0 => Step::Literal { len },
             (HAVE, [count, _]) if count > 0 => Step::Have { count },
@@ -190,7 +188,9 @@ fn rule(rule: &'static str) -> Malformed {
 
 fn place(expected: &Expected, folded: u64, len: u64) -> Result<u64, Malformed> {
     let from = expected.0.wrapping_add(unfold(folded));
-    from.checked_add(len).filter(|end| i64::try_from(*end).is_ok()).ok_or_else(|| rule("is of a place that no file has"))?;
+    from.checked_add(len)
+        .filter(|end| i64::try_from(*end).is_ok())
+        .ok_or_else(|| rule("is of a place that no file has"))?;
     Ok(from)
 }
 
@@ -250,7 +250,11 @@ pub(super) fn take(rest: &mut &[u8]) -> Result<u64, Malformed> {
         }
         number |= bits << shift;
         if byte & 0x80 == 0 {
-            return if *byte == 0 && shift > 0 { Err(rule("has a number that is longer than it need be")) } else { Ok(number) };
+            return if *byte == 0 && shift > 0 {
+                Err(rule("has a number that is longer than it need be"))
+            } else {
+                Ok(number)
+            };
         }
     }
     Err(rule("has a number of more than 64 bits"))
@@ -293,8 +297,9 @@ mod tests {
 
     #[test]
     fn edits_in_place_take_a_few_bytes_each() {
-        let steps: Vec<Step> =
-            (0..100u64).flat_map(|i| [Step::Literal { len: 128 }, Step::Copy { from: i * 8_128 + 128, len: 8_000 }]).collect();
+        let steps: Vec<Step> = (0..100u64)
+            .flat_map(|i| [Step::Literal { len: 128 }, Step::Copy { from: i * 8_128 + 128, len: 8_000 }])
+            .collect();
         // An operation and two bytes of length; an operation, a place that is as expected and two bytes of length.
         assert_eq!(encode_steps(&steps).len(), 100 * (3 + 4));
     }

@@ -16,7 +16,8 @@ use super::descent::{Descent, ListReader, ShortList};
 use super::fetch::{Fetch, FetchError, Have, Landing, Outcome, Shelf, Wanted};
 use super::limits::{LOOK_BLOCKS_MAX, LOOKS_MAX};
 use super::message::{
-    AtHead, Blocks, Content, FileItem, Files, Look, Message, Module, OldBlocks, Paths, Poll, State, Tree, refusal, tag, way,
+    AtHead, Blocks, Content, FileItem, Files, Look, Message, Module, OldBlocks, Paths, Poll, State, Tree, refusal, tag,
+    way,
 };
 use super::pack::{Literal, Pack};
 use super::sender::{Answer, Output, ReadAt, Source};
@@ -489,9 +490,12 @@ fn known_and_unknown_base_move_only_what_is_around_an_edit() {
     let sender = Sender::new(&old, &new);
     let with_lists = Sender::with_lists(&old, &new);
     // A list of 300 chunks is 1,800 bytes, and all blocks of the file would be 9,000.
-    for (sender, way, most) in
-        [(&with_lists, way::BASE, 300), (&sender, way::BASE, 600), (&sender, way::WANTED, 600), (&sender, way::GAP, 10_000)]
-    {
+    for (sender, way, most) in [
+        (&with_lists, way::BASE, 300),
+        (&sender, way::BASE, 600),
+        (&sender, way::WANTED, 600),
+        (&sender, way::GAP, 10_000),
+    ] {
         let mut receiver = receiver(&old);
         let (size, outcomes) = fetch_content(sender, &mut receiver, way);
         assert!(matches!(outcomes.unwrap()[..], [Outcome::Done(_)]));

@@ -14,12 +14,7 @@ impl View {
     ///
     /// # Errors
     /// [`IndexError::Sql`].
-    pub fn similar(
-        &self,
-        module: ModuleNumber,
-        samples: &[u64],
-        limit: usize,
-    ) -> Result<Vec<(u64, u32)>, IndexError> {
+    pub fn similar(&self, module: ModuleNumber, samples: &[u64], limit: usize) -> Result<Vec<(u64, u32)>, IndexError> {
         let sql = "SELECT key FROM sample s WHERE module = ?1 AND chunk = ?2 \
                    AND EXISTS (SELECT 1 FROM file f WHERE f.module = ?1 AND f.key = s.key) LIMIT ?3";
         let mut keys = Vec::new();

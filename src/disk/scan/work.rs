@@ -14,8 +14,8 @@ use crate::disk::read::{FileReader, ReadError, Reading};
 use crate::tree::dir::look_up;
 use crate::tree::entry::{Body, Entry, Meta};
 use crate::tree::limits::PATH_DEPTH_MAX;
-use crate::tree::name::{Name, NameError, TreePath};
 use crate::tree::list::Samples;
+use crate::tree::name::{Name, NameError, TreePath};
 
 /// Names looked at in one piece of work.
 const RUN_NAMES: usize = 512;

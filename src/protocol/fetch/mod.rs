@@ -325,7 +325,8 @@ impl Fetch {
         if batch.prefix_len == 0 {
             return Vec::new();
         }
-        let begun = self.current.as_ref().map(|current| Context::of(current.wanted.way, current.have.clone(), current.index()));
+        let begun =
+            self.current.as_ref().map(|current| Context::of(current.wanted.way, current.have.clone(), current.index()));
         prefix(batch, begun, &self.wanted, shelf).unwrap_or_default()
     }
 }

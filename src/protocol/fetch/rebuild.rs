@@ -175,7 +175,9 @@ impl Current {
                 landing.finish().map_err(|e| disk(&wanted, e))?;
                 Ok(Outcome::Done(wanted))
             }
-            _ if wanted.way == way::ALL && !given_up && !doubtful => Err(rule("content", "is not what the signed head says")),
+            _ if wanted.way == way::ALL && !given_up && !doubtful => {
+                Err(rule("content", "is not what the signed head says"))
+            }
             // Most of it may be right: what was written is kept for the next try.
             Some(landing) if written == wanted.size => {
                 drop(landing);

@@ -77,7 +77,8 @@ impl Pack {
 /// New bytes of a file that was rebuilt, cut as its chunks are if they begin with one: where nothing was found in the old
 /// version, whole chunks were sent.
 fn cut(literals: Option<&[u8]>, at: usize, len: u64) -> Vec<u32> {
-    let bytes = literals.zip(usize::try_from(len).ok()).and_then(|(literals, len)| literals.get(at..at.checked_add(len)?));
+    let bytes =
+        literals.zip(usize::try_from(len).ok()).and_then(|(literals, len)| literals.get(at..at.checked_add(len)?));
     let (mut rest, mut lengths) = (bytes.unwrap_or_default(), Vec::new());
     while !rest.is_empty() {
         let length = Class::Fine.cut(rest).clamp(1, rest.len());

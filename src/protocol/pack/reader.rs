@@ -84,7 +84,11 @@ impl PushReader {
                 if !files.0.is_sorted_by(|a, b| a.path < b.path) {
                     return rule("has files that are not in path order");
                 }
-                if files.0.iter().any(|file| file.way > way::BASE || *file != FileItem::plain(file.path.clone(), file.way)) {
+                if files
+                    .0
+                    .iter()
+                    .any(|file| file.way > way::BASE || *file != FileItem::plain(file.path.clone(), file.way))
+                {
                     return rule("has a file that is sent in a way that nobody asked for");
                 }
                 self.left.files = 0;

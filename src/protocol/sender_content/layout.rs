@@ -77,7 +77,8 @@ impl Old {
     /// The chunk `id`: the one behind `last` if it is that, as a run goes on where it is even if the same chunk stands
     /// earlier too.
     fn find(&self, id: &ChunkId, last: Option<usize>) -> Option<usize> {
-        let next = last.map(|last| last + 1).filter(|next| self.list.get(*next).is_some_and(|(chunk, _)| chunk.id == *id));
+        let next =
+            last.map(|last| last + 1).filter(|next| self.list.get(*next).is_some_and(|(chunk, _)| chunk.id == *id));
         next.or_else(|| self.places.get(id).copied())
     }
 }

@@ -132,7 +132,20 @@ impl Hashings {
 impl<'s> ContentAnswer<'s> {
     pub(super) fn new(module: String, top: DirId, base: Option<DirId>) -> Self {
         let (todo, turns, out, hashing) = (VecDeque::new(), VecDeque::new(), Out::default(), Hashings::default());
-        Self { module, top, base, ended: false, todo, waiting: 0, taken: 0, turns, out, current: None, hashing, asks: true }
+        Self {
+            module,
+            top,
+            base,
+            ended: false,
+            todo,
+            waiting: 0,
+            taken: 0,
+            turns,
+            out,
+            current: None,
+            hashing,
+            asks: true,
+        }
     }
 
     /// The same for all who have the base: nobody is asked for anything.
@@ -230,7 +243,8 @@ impl<'s> ContentAnswer<'s> {
     fn by_blocks(&mut self, source: &'s dyn Source, number: u64, item: &FileItem) -> Result<Turn<'s>, u16> {
         let bad = refusal::BAD_REQUEST;
         let (gaps, _) = unpack_gaps(&item.old.gaps, item.old.block, BLOCKS_MAX).ok_or(bad)?;
-        let search = look::search(self.hashing.connection(source), item.old.block, &gaps, &item.old.hashes).ok_or(bad)?;
+        let search =
+            look::search(self.hashing.connection(source), item.old.block, &gaps, &item.old.hashes).ok_or(bad)?;
         let opened = Stored::open(source, &self.module, self.top, &item.path, false)?;
         let Some((stored, chunks)) = opened else { return Ok(Turn::Gone) };
         let bits = (item.way == way::WANTED).then_some(item.wanted.as_slice());

@@ -1,7 +1,8 @@
 //! Blocks of old bytes, asked for and told: what a receiver may say of them, and when.
 
 use super::*;
-use crate::protocol::limits::{BLOCKS_MAX, GAP_BYTES_MAX, GAPS_MAX, LOOKS_AHEAD_MAX};
+use crate::protocol::limits::{BLOCKS_MAX, FILES_WAITING_MAX, GAP_BYTES_MAX, GAPS_MAX, LOOKS_AHEAD_MAX};
+use crate::protocol::message::Refused;
 
 /// What a sender says to these messages on a stream of CONTENT, whose direction then ends.
 fn said(sender: &Sender, messages: Vec<Message>) -> Vec<Message> {
@@ -128,6 +129,25 @@ fn a_sender_looks_ahead_at_so_many_files_and_no_more() {
     // One answer, one more file.
     answer.handle(Some(&blocks(0, 0)));
     assert_eq!(until_wait(&mut answer), LOOKS_AHEAD_MAX + 1);
+}
+
+#[test]
+fn what_waits_at_a_sender_is_bounded_in_bytes() {
+    let count = LOOKS_AHEAD_MAX + 1;
+    let files = |seed: u64| (0..count as u64).map(|i| (format!("{i:04}"), noise(seed + i, 1_500))).collect::<Files0>();
+    let (old, new) = (files(0), files(9_000));
+    let sender = Sender::new(&old, &new);
+    let item = |path: &String, way| FileItem::plain(TreePath::new(path.as_bytes()).unwrap(), way);
+    let mut messages = vec![Files(new.keys().map(|path| item(path, way::BASE)).collect()).message()];
+    // Nobody answers, so these wait; packed they are next to nothing.
+    let zeros = FileItem { wanted: vec![0; 1 << 20], ..item(&"0000".into(), way::WANTED) };
+    let heavy = Files(vec![zeros]).message();
+    assert!(heavy.body.len() < 1_000);
+    messages.extend(std::iter::repeat_n(heavy, FILES_WAITING_MAX >> 20));
+    let got = said(&sender, messages);
+    assert_eq!(got.iter().filter(|message| message.tag == tag::LOOK).count(), LOOKS_AHEAD_MAX);
+    let refused: Refused = decode("refused", &got.last().unwrap().body).unwrap();
+    assert_eq!(refused, Refused(refusal::TOO_LARGE));
 }
 
 #[test]

@@ -149,7 +149,8 @@ impl Shop {
     /// An honest shop whose newest head is of the last of `versions`.
     pub(crate) fn new(owner: &Owner, versions: &[&Content]) -> Self {
         let state = State { roots: Vec::new(), head: None, beat: None };
-        let mut shop = Self { pages: Pages::new(), files: HashMap::new(), trees: HashMap::new(), state, binding: Vec::new() };
+        let mut shop =
+            Self { pages: Pages::new(), files: HashMap::new(), trees: HashMap::new(), state, binding: Vec::new() };
         for (i, content) in versions.iter().enumerate() {
             let built = shop.build(content, "");
             shop.files = content

@@ -40,9 +40,9 @@ fn reduced(value: u64, polynomial: u64) -> u64 {
 /// Whether x to the power 2^53 is x, and x + 1 divides nothing.
 fn is_irreducible(polynomial: u64) -> bool {
     let square = |value: u64| {
-        let product = (0..53).rev().fold(0, |product, bit| {
-            reduced(product << 1, polynomial) ^ if value >> bit & 1 == 1 { value } else { 0 }
-        });
+        let product = (0..53)
+            .rev()
+            .fold(0, |product, bit| reduced(product << 1, polynomial) ^ if value >> bit & 1 == 1 { value } else { 0 });
         product
     };
     polynomial.count_ones() % 2 == 1 && (0..53).fold(2, |power, _| square(power)) == 2
@@ -85,6 +85,9 @@ fn blocks() {
     let gaps = [(9_000u64, 2_500u64), (11_500, 0), (31_500, 1_000)];
     let about = "Hashes of blocks by a secret, and what is short on a connection: ids of chunks, and blocks as they travel. \
                  Numbers are hexadecimal; the data is BLAKE3 of `blocks` in its extended form.";
-    check("blocks.json", &json!({ "about": about, "secrets": secrets, "connections": connections,
-        "gaps": gaps, "gaps_as_they_travel": pack_gaps(&gaps) }));
+    check(
+        "blocks.json",
+        &json!({ "about": about, "secrets": secrets, "connections": connections,
+        "gaps": gaps, "gaps_as_they_travel": pack_gaps(&gaps) }),
+    );
 }

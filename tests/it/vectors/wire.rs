@@ -63,12 +63,20 @@ fn changes() -> Vec<WireChange> {
 
 fn files() -> Files {
     let item = |name: &str, way| FileItem::plain(path(name), way);
-    let old = |gaps: &[u64], blocks: usize| OldBlocks { block: 1_024, gaps: gaps.to_vec(), hashes: noise("blocks", 3 * blocks) };
+    let old = |gaps: &[u64], blocks: usize| OldBlocks {
+        block: 1_024,
+        gaps: gaps.to_vec(),
+        hashes: noise("blocks", 3 * blocks),
+    };
     Files(vec![
         item("a", way::ALL),
         item("b", way::BASE),
         // Three stretches are wanted; what stood in place of the second is not known.
-        FileItem { wanted: vec![0b1010_1000], old: old(&[9_000, 2_500, 0, 0, 20_000, 1_000], 4), ..item("c", way::WANTED) },
+        FileItem {
+            wanted: vec![0b1010_1000],
+            old: old(&[9_000, 2_500, 0, 0, 20_000, 1_000], 4),
+            ..item("c", way::WANTED)
+        },
         FileItem { wanted: vec![0b1100_0000, 0b1000_0000], ..item("d", way::WANTED) },
         FileItem { old: old(&[0, 3_000], 3), ..item("e", way::GAP) },
     ])
@@ -112,13 +120,12 @@ fn messages() {
         plain("CHUNKS, the last", {
             Message::new(tag::CHUNKS, &Chunks { last: true, short: vec![9; 6], samples: vec![5, 1 << 40] })
         }),
-        plain("CHUNKS, no list", {
-            Message::new(tag::CHUNKS, &Chunks { last: true, short: vec![], samples: vec![] })
-        }),
+        plain("CHUNKS, no list", { Message::new(tag::CHUNKS, &Chunks { last: true, short: vec![], samples: vec![] }) }),
         plain("CONTENT", Message::new(tag::CONTENT, &Content { module: module.clone(), head, base: None })),
         plain("LEAVES", Message::new(tag::LEAVES, &LeafRefs { last: true, refs: vec![leaf] })),
         plain("LOOK, at a file of the base", {
-            let look = Look { file: 7, basis: b"docs/a.txt".to_vec(), block: 1_024, gaps: vec![10_000, 3_000, 500, 100] };
+            let look =
+                Look { file: 7, basis: b"docs/a.txt".to_vec(), block: 1_024, gaps: vec![10_000, 3_000, 500, 100] };
             Message::new(tag::LOOK, &look)
         }),
         plain("LOOK, at what the receiver chose", {
@@ -251,7 +258,10 @@ fn steps() {
     let (copy, literal) = (|from, len| Step::Copy { from, len }, |len| Step::Literal { len });
     let made = vec![
         steps("a file sent whole", &[Step::Chunks { lengths: vec![1, 127, 128, 262_144], last: true }]),
-        steps("an edit in place", &[Step::Basis(path("a/b")), copy(0, 1_000), literal(24), copy(1_024, 9_000), Step::End]),
+        steps(
+            "an edit in place",
+            &[Step::Basis(path("a/b")), copy(0, 1_000), literal(24), copy(1_024, 9_000), Step::End],
+        ),
         steps("an insertion, and a part that moved forward", &[copy(0, 500), literal(7), copy(500, 10), copy(0, 20)]),
         steps("where a copy is expected does not outlive its file", &[copy(700, 1), Step::End, copy(1, 1), Step::End]),
         steps("old bytes move nothing", &[copy(0, 64), Step::Old { from: 64, len: 300 }, literal(200), copy(364, 1)]),
