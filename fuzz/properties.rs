@@ -1,22 +1,25 @@
 //! What must hold for any bytes: one function for each fuzz target. `cargo test` runs them on the kept corpus.
 
+#[path = "content.rs"]
+pub(crate) mod content;
 #[path = "push.rs"]
 pub(crate) mod push;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use mirra::protocol::batch::{Batch, Step, context};
+use mirra::protocol::batch::{Batch, context};
 use mirra::protocol::change::{ChangeReader, ChangeWriter};
 use mirra::protocol::connection::{Connection, Event, Role};
 use mirra::protocol::hello::Hello;
 use mirra::protocol::limits::{MESSAGE_2_MAX, MESSAGE_3_MAX};
-use mirra::protocol::message::{self, Message, body_max, refusal, tag};
+use mirra::protocol::message::{self, Files, Message, body_max, refusal, tag};
 use mirra::protocol::noise::{Initiator, NoiseError, Responder, SecretKey, Transport};
 use mirra::protocol::packed::{pack, unpack};
 use mirra::protocol::preface::{PREFACE, PREFACE_LEN, check_preface};
 use mirra::protocol::record::Record;
 use mirra::protocol::sender::{Answer, Output, ReadAt, Source};
+use mirra::protocol::step::Step;
 use mirra::tree::chunker::Class;
 use mirra::tree::codec::{decode, encode};
 use mirra::tree::dir::{Built, DirKind, build};
@@ -33,7 +36,7 @@ use serde::de::DeserializeOwned;
 type Property = fn(&[u8]);
 
 /// Every target by name.
-pub(crate) const TARGETS: [(&str, Property); 7] = [
+pub(crate) const TARGETS: [(&str, Property); 12] = [
     ("message", message),
     ("page", page),
     ("handshake", handshake),
@@ -41,6 +44,11 @@ pub(crate) const TARGETS: [(&str, Property); 7] = [
     ("chunker", chunker),
     ("session", session),
     ("push", push::push),
+    ("steps", content::steps),
+    ("gaps", content::gaps),
+    ("search", content::search),
+    ("content", content::content),
+    ("blocks", content::blocks),
 ];
 
 /// A message body is refused, or is a value that encodes and decodes to itself. The first byte is the tag.
@@ -62,7 +70,13 @@ pub(crate) fn message(data: &[u8]) {
         tag::PATHS => same::<message::Paths>(body),
         tag::CHUNKS => same::<message::Chunks>(body),
         tag::CONTENT => same::<message::Content>(body),
-        tag::FILES => same::<message::Files>(body),
+        tag::FILES => {
+            if let Ok(files) = Files::of(body) {
+                assert_eq!(Files::of(&files.message().body).as_ref(), Ok(&files));
+            }
+        }
+        tag::LOOK => same::<message::Look>(body),
+        tag::BLOCKS => same::<message::Blocks>(body),
         tag::LEAVES => {
             if let Ok(leaves) = decode::<message::LeafRefs>("leaves", body) {
                 decode::<message::LeafRefs>("leaves", &encode(&leaves)).expect("what was decoded decodes again");
@@ -112,11 +126,8 @@ fn batch(body: &[u8]) {
     assert!(wanted <= 2 * batch.steps.len());
     let prefix = vec![0; batch.prefix_len];
     let Ok(literals) = batch.literals(&prefix) else { return };
-    let named = batch.steps.iter().map(|step| match step {
-        Step::Literal { lengths, .. } => lengths.iter().map(|length| *length as usize).sum(),
-        _ => 0,
-    });
-    assert_eq!(literals.len(), named.sum::<usize>());
+    let named: u64 = batch.steps.iter().map(Step::literal_bytes).sum();
+    assert_eq!(literals.len() as u64, named);
 }
 
 /// Changes that can be applied lead to a tree whose own changes from nothing lead to it again.
@@ -450,6 +461,8 @@ struct Library {
     /// The tree of head 2.
     new: Built,
     files: BTreeMap<String, Vec<u8>>,
+    /// As they were in the tree of head 1.
+    old_files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Library {
@@ -463,11 +476,12 @@ impl Library {
         let mut files: BTreeMap<String, Vec<u8>> =
             [("a", text.clone()), ("d/b", large), ("d/e/c", text)].map(|(path, bytes)| (path.into(), bytes)).into();
         let old = tree(&files, "", &mut pages);
+        let old_files = files.clone();
         files.insert("d/b".into(), edited);
         files.insert("empty".into(), Vec::new());
         files.remove("a");
         let new = tree(&files, "", &mut pages);
-        Self { pages, old, new, files }
+        Self { pages, old, new, files, old_files }
     }
 }
 
@@ -536,7 +550,7 @@ impl Source for Library {
         Some(Box::new(Bytes(self.files.get(&path.to_string())?.clone())))
     }
 
-    fn similar(&self, _: &str, _: DirId, _: &[ChunkId]) -> Option<TreePath> {
+    fn similar(&self, _: &str, _: DirId, _: &[u64]) -> Option<TreePath> {
         TreePath::new(b"a").ok()
     }
 }

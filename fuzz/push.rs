@@ -1,5 +1,7 @@
 //! What is pushed and what is kept: nothing of it is believed before it is whole, and within its bounds.
 
+use std::rc::Rc;
+
 use mirra::protocol::change::ChangeReader;
 use mirra::protocol::fetch::{Fetch, Have, Landing, Shelf, Wanted};
 use mirra::protocol::limits::{PUSH_CHANGES_MAX, PUSH_CONTENT_MAX};
@@ -110,10 +112,10 @@ impl Shelf for Nowhere {
     fn begin(&mut self, _: &Wanted) -> std::io::Result<Box<dyn Landing>> {
         Ok(Box::new(Self(Discard)))
     }
-    fn basis(&mut self, _: &mirra::tree::name::TreePath) -> Option<Box<dyn Have>> {
+    fn basis(&mut self, _: &mirra::tree::name::TreePath) -> Option<Rc<dyn Have>> {
         None
     }
-    fn own(&mut self, _: &Wanted) -> Option<Box<dyn Have>> {
+    fn own(&mut self, _: &Wanted) -> Option<Rc<dyn Have>> {
         None
     }
     fn pages(&mut self) -> &mut dyn PageSink {

@@ -15,7 +15,7 @@ use crate::delta::rabin::Rabin;
 use crate::disk::index::Reader;
 use crate::protocol::descent::{ListReader, ShortList};
 use crate::protocol::fetch::{Fetch, Have, Outcome, Shelf, Wanted};
-use crate::protocol::limits::{LOOK_BLOCKS_MAX, LOOKS_MAX, PATHS_BYTES_MAX};
+use crate::protocol::limits::{FILES_WAITING_MAX, LOOK_BLOCKS_MAX, LOOKS_MAX, PATHS_BYTES_MAX};
 use crate::protocol::message::{AtHead, Blocks, Content, FileItem, Files, Look, Message, OldBlocks, Paths, tag, way};
 use crate::protocol::short::{ShortIds, block_hashing, unpack_gaps};
 use crate::tree::alike::{self, alike};
@@ -34,6 +34,17 @@ const ITEM_BYTES_MAX: usize = PATHS_BYTES_MAX as usize - 64 * 1024;
 /// Times a file is asked for, counting the first.
 const TRIES_MAX: u32 = 3;
 
+/// What the files that a stream has asked for may weigh before it asks for more; one group goes beyond it at most, and
+/// that no farther than again as much, which the sender bears.
+const WEIGHT_MAX: usize = FILES_WAITING_MAX / 4;
+
+/// A file that was asked for.
+struct Asked {
+    id: FileId,
+    looks: u8,
+    weight: usize,
+}
+
 /// One content stream.
 pub(super) struct Worker<'w> {
     work: &'w Work<'w>,
@@ -46,8 +57,10 @@ pub(super) struct Worker<'w> {
     shelf: StageShelf<'w>,
     jobs: HashMap<FileId, Job>,
     /// Files by their numbers on the stream, and how often they were looked at.
-    numbers: HashMap<u64, (FileId, u8)>,
+    numbers: HashMap<u64, Asked>,
     asked: u64,
+    /// What the files weigh that were asked for and have not ended.
+    weight: usize,
     short: ShortIds,
     rabin: Option<Rc<Rabin>>,
     /// Entries that may still be looked at by name.
@@ -72,6 +85,7 @@ impl<'w> Worker<'w> {
             jobs: HashMap::new(),
             numbers: HashMap::new(),
             asked: 0,
+            weight: 0,
             short,
             rabin: None,
             names_left: alike::BUDGET,
@@ -81,7 +95,7 @@ impl<'w> Worker<'w> {
 
     pub(super) fn run(mut self) -> Result<Taken, Failure> {
         while !self.work.stopped() {
-            while self.fetch.outstanding() < AHEAD_FILES {
+            while self.fetch.outstanding() < AHEAD_FILES && self.weight < WEIGHT_MAX {
                 let Some(group) = self.work.next_group(self.fetch.outstanding() == 0) else { break };
                 self.ask(group)?;
             }
@@ -108,11 +122,12 @@ impl<'w> Worker<'w> {
         let (mut items, mut bytes) = (Vec::new(), 0);
         for mut job in group {
             let item = self.item(&mut job)?;
-            bytes +=
-                item.path.as_bytes().len() + item.wanted.len() + item.old.hashes.len() + 9 * item.old.gaps.len() + 32;
+            let weight = item.weight();
+            bytes += weight;
             items.push(item);
             self.fetch.expect(job.wanted.clone());
-            self.numbers.insert(self.asked, (job.wanted.id, 0));
+            self.weight += weight;
+            self.numbers.insert(self.asked, Asked { id: job.wanted.id, looks: 0, weight });
             self.asked += 1;
             self.jobs.insert(job.wanted.id, job);
             if bytes >= ASKED_BYTES {
@@ -143,7 +158,8 @@ impl<'w> Worker<'w> {
         if item.old.hashes.len() + 9 * item.old.gaps.len() + item.wanted.len() > ITEM_BYTES_MAX {
             item.old = OldBlocks::default();
         }
-        let whole = job.wanted.way == way::GAP && item.old.block == 0 || item.wanted.len() > ITEM_BYTES_MAX / 2;
+        let useless = job.wanted.way == way::GAP && item.old.block == 0;
+        let whole = useless || item.wanted.len() > ITEM_BYTES_MAX || self.weight + item.weight() > 2 * WEIGHT_MAX;
         if whole {
             self.shelf.forget(&job.wanted.id);
             job.wanted.way = way::ALL;
@@ -286,7 +302,7 @@ impl<'w> Worker<'w> {
         let look: Look = decode("look", &message.body).map_err(|e| nonsense(host, &e))?;
         let rule = |rule| Malformed::Rule { what: "look", rule };
         let file = self.numbers.get_mut(&look.file);
-        let (id, looks) = file.ok_or_else(|| nonsense(host, &rule("is at no file that was asked for")))?;
+        let Asked { id, looks, .. } = file.ok_or_else(|| nonsense(host, &rule("is at no file that was asked for")))?;
         *looks += 1;
         if *looks > LOOKS_MAX {
             return Err(nonsense(host, &rule("is one too many at its file")));
@@ -307,7 +323,12 @@ impl<'w> Worker<'w> {
         let (Outcome::Done(wanted) | Outcome::Gone(wanted) | Outcome::Retry(wanted)) = &outcome;
         let job = self.jobs.remove(&wanted.id);
         self.shelf.forget(&wanted.id);
-        self.numbers.retain(|_, (id, _)| *id != wanted.id);
+        let weight = &mut self.weight;
+        self.numbers.retain(|_, asked| {
+            let ended = asked.id == wanted.id;
+            *weight -= if ended { asked.weight } else { 0 };
+            !ended
+        });
         match outcome {
             Outcome::Done(_) => {
                 self.taken.files += 1;

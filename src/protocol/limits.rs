@@ -196,6 +196,10 @@ pub const LOOK_BYTES_MAX: u32 = 1024 * 1024;
 pub const LOOKS_MAX: u8 = 2;
 /// Files that a sender has begun and not sent because it waits for blocks; it begins no more.
 pub const LOOKS_AHEAD_MAX: usize = 256;
+/// Chunks and blocks of the files that a sender has so begun; beyond, it begins no more.
+pub const PIECES_AHEAD_MAX: usize = 1_000_000;
+/// Bytes of paths, bitmaps, gaps and hashes of the files of one stream that the sender has not begun; it refuses more.
+pub const FILES_WAITING_MAX: usize = 32 * 1024 * 1024;
 
 // Batches of content
 

@@ -275,6 +275,13 @@ impl FileItem {
     pub fn plain(path: TreePath, way: u8) -> Self {
         Self { path, way, wanted: Vec::new(), old: OldBlocks::default() }
     }
+
+    /// Bytes that it takes in memory: a packed message may hold much more than it travels as.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let OldBlocks { gaps, hashes, .. } = &self.old;
+        size_of::<Self>() + self.path.as_bytes().len() + self.wanted.len() + size_of_val(gaps.as_slice()) + hashes.len()
+    }
 }
 
 /// How content is wanted.

@@ -20,7 +20,7 @@ use mirra::tree::page::{PageSink, Pages};
 
 use crate::channel::transports;
 use crate::fixture::{Dice, MODULE, text};
-use crate::liar::{Content, Owner, Shop, cut};
+use crate::liar::{Content, Owner, Shop};
 
 /// What is done to the bytes from the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,11 +56,16 @@ impl Landing for Memory {
     fn discard(self: Box<Self>) {}
 }
 
-struct Chunks(Vec<Vec<u8>>);
+/// An old version.
+struct Old(Vec<u8>);
 
-impl Have for Chunks {
-    fn chunk(&mut self, index: u64) -> Option<Vec<u8>> {
-        self.0.get(usize::try_from(index).ok()?).cloned()
+impl Have for Old {
+    fn chunk(&self, _: u64) -> Option<Vec<u8>> {
+        None
+    }
+    fn read(&self, from: u64, buffer: &mut [u8]) -> bool {
+        let bytes = usize::try_from(from).ok().and_then(|from| self.0.get(from..from.checked_add(buffer.len())?));
+        bytes.map(|bytes| buffer.copy_from_slice(bytes)).is_some()
     }
 }
 
@@ -68,11 +73,10 @@ impl Shelf for Receiver {
     fn begin(&mut self, wanted: &Wanted) -> std::io::Result<Box<dyn Landing>> {
         Ok(Box::new(Memory(wanted.path.clone(), Vec::new(), self.landed.clone())))
     }
-    fn basis(&mut self, path: &TreePath) -> Option<Box<dyn Have>> {
-        let bytes = self.old.get(&path.to_string())?;
-        Some(Box::new(Chunks(cut(bytes).into_iter().map(<[u8]>::to_vec).collect())))
+    fn basis(&mut self, path: &TreePath) -> Option<Rc<dyn Have>> {
+        Some(Rc::new(Old(self.old.get(&path.to_string())?.clone())))
     }
-    fn own(&mut self, _: &Wanted) -> Option<Box<dyn Have>> {
+    fn own(&mut self, _: &Wanted) -> Option<Rc<dyn Have>> {
         None
     }
     fn pages(&mut self) -> &mut dyn PageSink {
@@ -260,11 +264,11 @@ fn ask(node: &mut Connection, pages: &Pages, fetch: &mut Fetch, heads: [(HeadId,
         let Some(Body::File { size, class, id }) = change.new.map(|entry| entry.body) else { continue };
         let way = if items.len() % 2 == 0 { way::BASE } else { way::ALL };
         fetch.expect(Wanted { path: change.path.clone(), id, size, class, way });
-        items.push(FileItem { path: change.path, way, wanted: Vec::new() });
+        items.push(FileItem::plain(change.path, way));
     }
     let request = Message::new(tag::CONTENT, &Request { module: MODULE.into(), head, base: Some(base) });
     let stream = node.open(Priority::Bulk, request.tag, request.body).unwrap();
-    let files = Message::new(tag::FILES, &Files(items));
+    let files = Files(items).message();
     node.send(stream, files.tag, files.body).unwrap();
     node.finish(stream).unwrap();
 }

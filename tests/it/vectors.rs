@@ -1,6 +1,7 @@
 //! The files of `tests/vectors`: made anew and compared. `MIRRA_WRITE_VECTORS=1` writes them instead, which is right only
 //! when PROTOCOL.md says that the format changes.
 
+mod blocks;
 mod example;
 mod signed;
 mod tree;

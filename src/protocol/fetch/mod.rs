@@ -13,7 +13,7 @@ use std::rc::Rc;
 use self::context::{Context, prefix};
 use self::rebuild::Current;
 use super::batch::Batch;
-use super::limits::LEAVES_MAX;
+use super::limits::{BATCH_PREFIX_MAX, LEAVES_MAX};
 use super::message::{LeafRefs, way};
 use super::step::Step;
 use crate::tree::chunker::Class;
@@ -116,6 +116,8 @@ pub struct Fetch {
     leaves: Vec<ListRef>,
     /// Whether the last of them has come; `None` before the first.
     leaves_last: Option<bool>,
+    /// Whether the batch at hand has context.
+    doubtful: bool,
     /// What has come so far.
     pub counts: Counts,
 }
@@ -149,10 +151,16 @@ impl Counts {
 struct Allowance {
     /// Bytes: a chunk that is here counts as one, the least that it can be.
     bytes: u64,
+    /// Bytes of the basis that stand for context and make nothing.
+    old: u64,
     based: bool,
 }
 
 impl Allowance {
+    fn of(wanted: &Wanted) -> Self {
+        Self { bytes: wanted.size, old: wanted.size.saturating_add(BATCH_PREFIX_MAX as u64), based: false }
+    }
+
     fn spend(&mut self, step: &Step) -> Result<(), FetchError> {
         let bytes = match step {
             Step::Chunks { .. } | Step::Literal { .. } => step.literal_bytes(),
@@ -161,8 +169,12 @@ impl Allowance {
             Step::Basis(_) if std::mem::replace(&mut self.based, true) => {
                 return Err(rule("step", "names a second basis"));
             }
-            // What stands for context is bounded by the prefix of its batch.
-            Step::Basis(_) | Step::Old { .. } | Step::End | Step::Gone => 0,
+            Step::Old { len, .. } => {
+                let left = self.old.checked_sub(*len);
+                self.old = left.ok_or_else(|| rule("step", "gives more context than its file can need"))?;
+                0
+            }
+            Step::Basis(_) | Step::End | Step::Gone => 0,
         };
         let left = self.bytes.checked_sub(bytes);
         self.bytes = left.ok_or_else(|| rule("content", "is longer than the signed head says"))?;
@@ -227,6 +239,8 @@ impl Fetch {
             Err(_) if batch.prefix_len > 0 => return self.give_up(&batch.steps, shelf),
             Err(e) => return Err(e.into()),
         };
+        // Context of right length and other bytes makes literals of right length and other bytes.
+        self.doubtful = batch.prefix_len > 0;
         let mut rest = literals.as_slice();
         let mut outcomes = Vec::new();
         for step in &batch.steps {
@@ -243,7 +257,7 @@ impl Fetch {
         let mut next = self.wanted.iter();
         for step in steps {
             let begun = self.allowance.take();
-            let fresh = || next.next().map(|wanted| Allowance { bytes: wanted.size, based: false });
+            let fresh = || next.next().map(Allowance::of);
             let mut allowance = begun.or_else(fresh).ok_or_else(|| rule("step", "came for no file"))?;
             allowance.spend(step)?;
             self.allowance = (!step.ends_file()).then_some(allowance);
@@ -254,6 +268,7 @@ impl Fetch {
     fn step(&mut self, step: &Step, rest: &mut &[u8], shelf: &mut dyn Shelf) -> Result<Option<Outcome>, FetchError> {
         self.open(shelf)?;
         let Some(current) = self.current.as_mut() else { return Err(rule("step", "came for no file")) };
+        current.doubtful |= self.doubtful && step.literal_bytes() > 0;
         match step {
             Step::Chunks { lengths, last } => {
                 for length in lengths {

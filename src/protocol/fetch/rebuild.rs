@@ -24,6 +24,8 @@ pub(super) struct Current {
     cutter: Option<Cutter>,
     /// A part of it could not be read for lack of context, which says nothing of the sender.
     given_up: bool,
+    /// A part of it was read with context, which may not be what the sender thinks: wrong bytes say nothing of the sender.
+    pub(super) doubtful: bool,
     /// Index of the next chunk that is here by its place.
     index: u64,
     written: u64,
@@ -39,7 +41,8 @@ impl Current {
         let leaves = if leaves.is_empty() { None } else { Some(LeafCheck::new(leaves, wanted.id)?) };
         let cutter = (wanted.way != way::ALL).then(|| Cutter::new(wanted.class));
         let (landing, list) = (Some(landing), ListBuilder::default());
-        Ok(Self { wanted, have, landing, list, leaves, cutter, given_up: false, index: 0, written: 0 })
+        let (given_up, doubtful) = (false, false);
+        Ok(Self { wanted, have, landing, list, leaves, cutter, given_up, doubtful, index: 0, written: 0 })
     }
 
     /// Whether nothing of it has come.
@@ -77,8 +80,14 @@ impl Current {
             return Err(rule("content", "is longer than the signed head says"));
         }
         let chunk = Chunk { id: ChunkId::of(bytes), len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) };
-        if let Some(leaves) = &mut self.leaves {
-            leaves.check(chunk)?;
+        if let Some(leaves) = &mut self.leaves
+            && let Err(wrong) = leaves.check(chunk)
+        {
+            if !self.doubtful {
+                return Err(wrong);
+            }
+            self.fail();
+            return Ok(());
         }
         self.list.push(chunk, pages).map_err(|e| disk(&self.wanted, std::io::Error::other(e)))?;
         self.write(bytes)
@@ -159,14 +168,16 @@ impl Current {
         if let Some(cutter) = self.cutter.take() {
             cutter.finish(|chunk| push(list, wanted, chunk, pages))?;
         }
-        let Self { wanted, landing, list, written, given_up, .. } = self;
+        let Self { wanted, landing, list, written, given_up, doubtful, .. } = self;
         let (id, _) = list.finish(pages).map_err(|e| disk(&wanted, std::io::Error::other(e)))?;
         match landing {
             Some(landing) if id == wanted.id && written == wanted.size => {
                 landing.finish().map_err(|e| disk(&wanted, e))?;
                 Ok(Outcome::Done(wanted))
             }
-            _ if wanted.way == way::ALL && !given_up => Err(rule("content", "is not what the signed head says")),
+            _ if wanted.way == way::ALL && !given_up && !doubtful => {
+                Err(rule("content", "is not what the signed head says"))
+            }
             // Most of it may be right: what was written is kept for the next try.
             Some(landing) if written == wanted.size => {
                 drop(landing);

@@ -8,7 +8,7 @@ use crate::delta::blocks::{BLOCK, Range, count};
 use crate::delta::diff::{Around, Hashing, Search, Step};
 use crate::delta::rabin::Rabin;
 use crate::protocol::compress::shrinks;
-use crate::protocol::limits::{GAPS_MAX, LOOK_BLOCKS_MAX};
+use crate::protocol::limits::{BLOCK_HASH_LEN, GAPS_MAX, LOOK_BLOCKS_MAX};
 use crate::protocol::short::{BLOCK_BITS, Gap, first_look, unpack_hashes};
 
 /// New bytes from which a second look is worth its question.
@@ -20,6 +20,7 @@ const FOUND_SHARE: u64 = 8;
 
 /// The search for the blocks of `gaps`, whose hashes came as `hashes`; `None` when they are not as many as they should be.
 pub(super) fn search(rabin: Arc<Rabin>, block: u32, gaps: &[Gap], hashes: &[u8]) -> Option<Search> {
+    let whole = hashes.len().is_multiple_of(BLOCK_HASH_LEN);
     let (block, hashes) = (block as usize, unpack_hashes(hashes));
     let (mut ranges, mut rest) = (Vec::with_capacity(gaps.len()), hashes.as_slice());
     for (start, len) in gaps {
@@ -29,7 +30,7 @@ pub(super) fn search(rabin: Arc<Rabin>, block: u32, gaps: &[Gap], hashes: &[u8])
             ranges.push(Range { start: *start, len: *len, hashes: own });
         }
     }
-    rest.is_empty().then(|| Search::new(Hashing { rabin, block, bits: BLOCK_BITS }, &ranges))
+    (rest.is_empty() && whole).then(|| Search::new(Hashing { rabin, block, bits: BLOCK_BITS }, &ranges))
 }
 
 /// The gaps of a file whose old version nobody here has, and the length of their blocks: what a first look asks for.

@@ -20,11 +20,11 @@ use self::kept::Kept;
 use self::layout::{Old, Part, by_bits, over};
 use self::stored::{Chunks, Stored};
 use super::effort::Effort;
-use super::limits::{BLOCKS_MAX, LEAVES_MAX, LOOKS_AHEAD_MAX};
+use super::limits::{BLOCKS_MAX, FILES_WAITING_MAX, LEAVES_MAX, LOOKS_AHEAD_MAX, PIECES_AHEAD_MAX};
 use super::message::{Blocks, FileItem, Files, LeafRefs, Look, Message, refusal, tag, way};
 use super::sender::{Output, Source, file_at, internal, room_for};
 use super::short::{block_hashing, pack_gaps, unpack_gaps};
-use crate::delta::blocks::{BLOCK, kept_block};
+use crate::delta::blocks::{BLOCK, count, kept_block};
 use crate::delta::diff::{Search, Step};
 use crate::delta::rabin::Rabin;
 use crate::tree::alike::{self, alike};
@@ -45,6 +45,8 @@ pub(super) struct ContentAnswer<'s> {
     base: Option<DirId>,
     ended: bool,
     todo: VecDeque<FileItem>,
+    /// What the files weigh of which nothing is done.
+    waiting: usize,
     /// Files that were taken from there so far.
     taken: u64,
     /// Files that were taken and not sent, in order.
@@ -82,6 +84,8 @@ struct Begun<'s> {
     basis: Option<TreePath>,
     asked: Option<Asked>,
     second: Option<Search>,
+    /// Chunks and blocks that are held for it.
+    pieces: usize,
 }
 
 /// What the receiver was asked.
@@ -132,8 +136,21 @@ impl Hashings {
 impl<'s> ContentAnswer<'s> {
     pub(super) fn new(module: String, top: DirId, base: Option<DirId>) -> Self {
         let (todo, turns, out, hashing) = (VecDeque::new(), VecDeque::new(), Out::default(), Hashings::default());
-        let (ended, taken, current, asks, names_left) = (false, 0, None, true, alike::BUDGET);
-        Self { module, top, base, ended, todo, taken, turns, out, current, hashing, asks, names_left }
+        Self {
+            module,
+            top,
+            base,
+            ended: false,
+            todo,
+            waiting: 0,
+            taken: 0,
+            turns,
+            out,
+            current: None,
+            hashing,
+            asks: true,
+            names_left: alike::BUDGET,
+        }
     }
 
     /// The same for all who have the base: nobody is asked for anything.
@@ -159,6 +176,10 @@ impl<'s> ContentAnswer<'s> {
             tag::FILES => {
                 let files = Files::of(&message.body).map_err(|_| refusal::BAD_REQUEST)?;
                 room_for(files.0.len(), self.todo.len() + self.turns.len())?;
+                self.waiting += files.0.iter().map(FileItem::weight).sum::<usize>();
+                if self.waiting > FILES_WAITING_MAX {
+                    return Err(refusal::TOO_LARGE);
+                }
                 self.todo.extend(files.0);
                 Ok(())
             }
@@ -190,7 +211,7 @@ impl<'s> ContentAnswer<'s> {
                     Ok(false) => {}
                     Err(Gone) => self.out.batch.gone(),
                 }
-            } else if !self.todo.is_empty() && self.turns.len() < LOOKS_AHEAD_MAX {
+            } else if !self.todo.is_empty() && self.may_look_ahead() {
                 self.take_turn(source)?;
             } else if self.turns.front().is_some_and(|turn| self.ended || !turn.waits()) {
                 self.begin_front(source)?;
@@ -207,11 +228,16 @@ impl<'s> ContentAnswer<'s> {
         }
     }
 
+    fn may_look_ahead(&self) -> bool {
+        let pieces = |turn: &Turn<'s>| if let Turn::Begun(begun) = turn { begun.pieces } else { 0 };
+        self.turns.len() < LOOKS_AHEAD_MAX && self.turns.iter().map(pieces).sum::<usize>() < PIECES_AHEAD_MAX
+    }
+
     /// Takes the next file: one for which the receiver has to be asked is laid out at once, so that it is asked for many
     /// before the first is sent.
     fn take_turn(&mut self, source: &'s dyn Source) -> Result<(), u16> {
         let Some(item) = self.todo.pop_front() else { return Ok(()) };
-        let number = self.taken;
+        let (number, weight) = (self.taken, item.weight());
         self.taken += 1;
         let turn = match item.way {
             way::WANTED | way::GAP if item.old.block != 0 => self.by_blocks(source, number, &item)?,
@@ -220,6 +246,9 @@ impl<'s> ContentAnswer<'s> {
             way::ALL | way::BASE | way::WANTED => Turn::Later(item),
             _ => return Err(refusal::BAD_REQUEST),
         };
+        if !matches!(turn, Turn::Later(_)) {
+            self.waiting = self.waiting.saturating_sub(weight);
+        }
         self.turns.push_back(turn);
         Ok(())
     }
@@ -234,7 +263,8 @@ impl<'s> ContentAnswer<'s> {
         let Some((stored, chunks)) = opened else { return Ok(Turn::Gone) };
         let bits = (item.way == way::WANTED).then_some(item.wanted.as_slice());
         let parts = by_bits(bits, &gaps, chunks)?;
-        let mut begun = Begun { number, stored, parts, basis: None, asked: None, second: None };
+        let pieces = chunks_of(&parts);
+        let mut begun = Begun { number, stored, parts, basis: None, asked: None, second: None, pieces };
         Ok(match look::find(&search, &begun.stored, &mut begun.parts) {
             Some(()) => {
                 begun.ask_again(item.old.block, &mut self.out);
@@ -257,7 +287,8 @@ impl<'s> ContentAnswer<'s> {
         if gaps.is_empty() {
             return Ok(Turn::Later(item));
         }
-        let mut begun = Begun { number, stored, parts, basis: Some(basis), asked: None, second: None };
+        let pieces = chunks_of(&parts);
+        let mut begun = Begun { number, stored, parts, basis: Some(basis), asked: None, second: None, pieces };
         begun.ask(Asked { block, gaps, second: false }, &mut self.out);
         Ok(Turn::Begun(Box::new(begun)))
     }
@@ -289,10 +320,13 @@ impl<'s> ContentAnswer<'s> {
         match self.turns.pop_front() {
             None => {}
             Some(Turn::Gone) => self.out.batch.gone(),
-            Some(Turn::Later(item)) => match self.open(source, &item)? {
-                Some(sending) => self.current = Some(sending),
-                None => self.out.batch.gone(),
-            },
+            Some(Turn::Later(item)) => {
+                self.waiting = self.waiting.saturating_sub(item.weight());
+                match self.open(source, &item)? {
+                    Some(sending) => self.current = Some(sending),
+                    None => self.out.batch.gone(),
+                }
+            }
             Some(Turn::Begun(begun)) => {
                 let Begun { stored, parts, basis, second, .. } = *begun;
                 self.current = Some(self.parts(stored, parts, basis, None, second));
@@ -391,6 +425,11 @@ impl<'s> ContentAnswer<'s> {
     }
 }
 
+/// Chunks that stand in runs.
+fn chunks_of(parts: &[Part]) -> usize {
+    parts.iter().map(|part| if let Part::Run(run) = part { run.chunks.len() } else { 1 }).sum()
+}
+
 /// The chunks of a file; `None` for one that has too many, or none.
 fn old_version(source: &dyn Source, entry: &Entry) -> Result<Option<Old>, u16> {
     let Body::File { id, size, class } = entry.body else { return Ok(None) };
@@ -414,6 +453,8 @@ impl Turn<'_> {
 impl Begun<'_> {
     fn ask(&mut self, asked: Asked, out: &mut Out) {
         let basis = self.basis.as_ref().map_or_else(Vec::new, |path| path.as_bytes().to_vec());
+        let blocks: u64 = asked.gaps.iter().map(|gap| count(gap.1, asked.block as usize)).sum();
+        self.pieces = chunks_of(&self.parts) + usize::try_from(blocks).unwrap_or(usize::MAX / 2);
         let look = Look { file: self.number, basis, block: asked.block, gaps: pack_gaps(&asked.gaps) };
         out.ready.push_back((Message::new(tag::LOOK, &look), Vec::new()));
         self.asked = Some(asked);

@@ -54,6 +54,36 @@ fn apply(sender: &Sender, receiver: &mut Receiver, pack: &Pack) -> Vec<TreePath>
     pack.files().iter().map(|item| item.path.clone()).collect()
 }
 
+/// A push from `sender` travels and is applied: everything is there then, and nothing came that was there before.
+fn pushed(sender: &Sender, old: &Files0, new: &Files0) -> Result<(), TestCaseError> {
+    let built = build(sender).unwrap();
+    prop_assert!(Pack::decode(&built.encode()).as_ref() == Ok(&built));
+    prop_assert_eq!(built.messages(true).skip(1).filter(|m| m.tag != tag::CHANGES).map(|m| m.wire_len()).sum::<usize>(),
+        built.content_bytes());
+    let small = built.content_bytes() <= PUSH_CONTENT_MAX;
+    let pack = read(built.messages(small).collect()).unwrap().unwrap();
+    prop_assert_eq!(pack.content().len(), if small { built.content().len() } else { 0 });
+
+    let mut receiver = receiver(old);
+    let came = apply(sender, &mut receiver, &built);
+    let landed = receiver.landed.borrow();
+    prop_assert_eq!(came.len(), landed.len());
+    for path in &came {
+        prop_assert_eq!(&landed[path], &new[&path.to_string()]);
+    }
+    // Everything is here now: what was landed, and what stood in the old tree.
+    let held: Vec<&Vec<u8>> = old.values().chain(landed.values()).collect();
+    for (path, _) in changed_files(sender) {
+        prop_assert!(held.contains(&&new[&path.to_string()]), "{}", path);
+    }
+    // And nothing came that stood there before, nor twice.
+    for (at, path) in came.iter().enumerate() {
+        prop_assert!(old.values().all(|bytes| *bytes != landed[path]));
+        prop_assert!(came[..at].iter().all(|other| landed[other] != landed[path]));
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
@@ -65,31 +95,8 @@ proptest! {
             bytes.splice(at..at, *b"an insertion");
             new.insert(path.clone(), bytes);
         }
-        let sender = Sender::new(&old, &new);
-        let built = build(&sender).unwrap();
-        prop_assert!(Pack::decode(&built.encode()).as_ref() == Ok(&built));
-        prop_assert_eq!(built.messages(true).skip(1).filter(|m| m.tag != tag::CHANGES).map(|m| m.wire_len()).sum::<usize>(),
-            built.content_bytes());
-        let small = built.content_bytes() <= PUSH_CONTENT_MAX;
-        let pack = read(built.messages(small).collect()).unwrap().unwrap();
-        prop_assert_eq!(pack.content().len(), if small { built.content().len() } else { 0 });
-
-        let mut receiver = receiver(&old);
-        let came = apply(&sender, &mut receiver, &built);
-        let landed = receiver.landed.borrow();
-        prop_assert_eq!(came.len(), landed.len());
-        for path in &came {
-            prop_assert_eq!(&landed[path], &new[&path.to_string()]);
-        }
-        // Everything is here now: what was landed, and what stood in the old tree.
-        let held: Vec<&Vec<u8>> = old.values().chain(landed.values()).collect();
-        for (path, _) in changed_files(&sender) {
-            prop_assert!(held.contains(&&new[&path.to_string()]), "{}", path);
-        }
-        // And nothing came that stood there before, nor twice.
-        for (at, path) in came.iter().enumerate() {
-            prop_assert!(old.values().all(|bytes| *bytes != landed[path]));
-            prop_assert!(came[..at].iter().all(|other| landed[other] != landed[path]));
+        for sender in [Sender::new(&old, &new), Sender::with_lists(&old, &new)] {
+            pushed(&sender, &old, &new)?;
         }
     }
 

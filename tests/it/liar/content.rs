@@ -1,36 +1,31 @@
 //! Lies about chunk lists and content, answers without end, and silence.
 
+use mirra::protocol::limits::SHORT_LEN;
+
 use super::*;
 
 #[test]
 fn chunk_lists_and_content_that_are_not_of_the_file_are_never_seen() {
     let bench = Bench::new();
     let shop = bench.honest();
-    let batch = |bend: fn(&mut BatchWriter)| {
+    let written = |bend: fn(&mut BatchWriter)| {
         let mut writer = BatchWriter::default();
         bend(&mut writer);
         writer.take()
     };
-    let raw = |steps: &[u8], literals: u32, packing: u8, rest: &[u8]| {
-        let mut body = u32::try_from(steps.len()).unwrap().to_be_bytes().to_vec();
-        body.extend(literals.to_be_bytes());
-        body.extend(0u32.to_be_bytes());
-        body.push(packing);
-        body.extend(steps);
-        body.extend(rest);
-        Message { tag: tag::BATCH, body }
-    };
-    let literal_steps = |len: u32| encode(&[(0u8, 1u64, 0u64, vec![len], ByteBuf::new())]);
-    let bomb = raw(&literal_steps(65_536), 65_536, 1, &pack_with(&vec![0; 200_000_000], 3, &[]).unwrap());
-    let huge = raw(&literal_steps(u32::MAX), u32::MAX, 0, b"x");
-    let many_steps = raw(&[0xdd, 0xff, 0xff, 0xff, 0xff], 0, 0, &[]);
-    let empty_steps = raw(&encode(&[(); 0]), 0, 0, &[]);
+    let whole = |len: u32| encode_steps(&[Step::Chunks { lengths: vec![len], last: true }]);
+    let bomb = raw_batch(&whole(65_536), 65_536, 0, 1, &pack_with(&vec![0; 200_000_000], 3, &[]).unwrap());
+    let huge = raw_batch(&whole(u32::MAX), u32::MAX, 0, 0, b"x");
+    // Unpacked they are as many as a message may hold, and more than a batch may.
+    let many_steps = raw_batch(&pack(&vec![6; 2_000_000]), 0, 0, 2, &[]);
+    let many_chunks = raw_batch(&[0, 0xff, 0xff, 0xff, 0xff, 0x0f], 0, 0, 0, &[]);
+    let empty_steps = raw_batch(&[], 0, 0, 0, &[]);
     let lies: Vec<(&str, Lie)> = vec![
         (
             "wrong bytes",
             always(tag::BATCH, move |_| {
-                vec![batch(|w| {
-                    w.literal(&[b'!'; 5_000]);
+                vec![written(|w| {
+                    w.chunk(&[b'!'; 5_000]);
                     w.end();
                 })]
             }),
@@ -38,32 +33,17 @@ fn chunk_lists_and_content_that_are_not_of_the_file_are_never_seen() {
         (
             "too many bytes",
             always(tag::BATCH, move |_| {
-                vec![batch(|w| {
-                    (0..200).for_each(|_| w.literal(&[b'!'; 9_000]));
+                vec![written(|w| {
+                    (0..200).for_each(|_| w.chunk(&[b'!'; 9_000]));
                     w.end();
                 })]
             }),
         ),
-        ("too few bytes", always(tag::BATCH, move |_| vec![batch(|w| w.end())])),
-        (
-            "copies where nothing was offered",
-            always(tag::BATCH, move |_| {
-                vec![batch(|w| {
-                    w.matched(None, b"");
-                    w.end();
-                })]
-            }),
-        ),
-        (
-            "copies of everything there is not",
-            always(tag::BATCH, move |_| {
-                let steps = [(1u8, 0u64, u64::MAX, Vec::<u32>::new(), ByteBuf::new())];
-                vec![raw(&encode(&steps), 0, 0, &[])]
-            }),
-        ),
+        ("too few bytes", always(tag::BATCH, move |_| vec![written(|w| w.end())])),
         ("a bomb", always(tag::BATCH, move |_| vec![bomb.clone()])),
         ("2^32 bytes", always(tag::BATCH, move |_| vec![huge.clone()])),
-        ("2^32 steps", always(tag::BATCH, move |_| vec![many_steps.clone()])),
+        ("too many steps", always(tag::BATCH, move |_| vec![many_steps.clone()])),
+        ("2^32 chunks", always(tag::BATCH, move |_| vec![many_chunks.clone()])),
         (
             "a cut batch",
             always(tag::BATCH, |mut m| {
@@ -107,20 +87,22 @@ fn chunk_lists_and_content_that_are_not_of_the_file_are_never_seen() {
     let unasked = always(tag::BATCH, move |m| {
         let mut more = vec![m];
         more.extend((0..20).map(|_| {
-            batch(|w| {
-                w.literal(b"not asked for");
+            written(|w| {
+                w.chunk(b"not asked for");
                 w.end();
             })
         }));
         more
     });
     bench.check_all("files that nobody asked for", &shop, &unasked, &[0, 7]);
-    let bases = raw(&encode(&[(5u8, 0u64, 0u64, Vec::<u32>::new(), ByteBuf::from(&b"large"[..]))]), 0, 0, &[]);
-    let endless = from_first(tag::BATCH, move |_| Say::Forever(bases.clone()));
-    bench.check("a basis without end", Has::Before, &shop, endless, &[7]);
-    let copies = raw(&encode(&[(1u8, 0u64, 1u64 << 40, Vec::<u32>::new(), ByteBuf::new())]), 0, 0, &[]);
-    let endless = from_first(tag::BATCH, move |_| Say::Forever(copies.clone()));
-    bench.check("copies without end", Has::Before, &shop, endless, &[7]);
+    let endless = |steps: &[Step]| {
+        let part = batch(steps, &[]);
+        from_first(tag::BATCH, move |_| Say::Forever(part.clone()))
+    };
+    let basis = Step::Basis(TreePath::new(b"large").unwrap());
+    bench.check("a basis without end", Has::Before, &shop, endless(&[basis]), &[7]);
+    bench.check("copies without end", Has::Before, &shop, endless(&[Step::Copy { from: 0, len: 1 << 40 }]), &[7]);
+    bench.check("context without end", Has::Before, &shop, endless(&[Step::Old { from: 0, len: 1 }]), &[7]);
     let gone = always(tag::BATCH, |m| {
         let files =
             mirra::protocol::batch::Batch::decode(&m.body).unwrap().steps.iter().filter(|s| s.ends_file()).count();
@@ -130,16 +112,18 @@ fn chunk_lists_and_content_that_are_not_of_the_file_are_never_seen() {
     });
     bench.check_all("everything is gone", &shop, &gone, &[7, 23]);
 
-    let chunk = |byte: u8| Chunk { id: ChunkId::of(&[byte]), len: 4_096 };
-    let list = move |last: bool, count: usize| Message::new(tag::CHUNKS, &Chunks { last, list: vec![chunk(1); count] });
+    let list = |last: bool, short: usize| {
+        Message::new(tag::CHUNKS, &Chunks { last, short: vec![1; short], samples: Vec::new() })
+    };
     let lists: Vec<(&str, Lie)> = vec![
-        ("a list of another file", always(tag::CHUNKS, move |_| vec![list(true, 3)])),
-        ("a list without end", from_first(tag::CHUNKS, move |_| Say::Forever(list(false, 1)))),
+        ("a list that is too long", always(tag::CHUNKS, move |_| vec![list(true, 100_000 * SHORT_LEN)])),
+        ("a list without end", from_first(tag::CHUNKS, move |_| Say::Forever(list(false, SHORT_LEN)))),
         ("an empty list without end", from_first(tag::CHUNKS, move |_| Say::Forever(list(false, 0)))),
+        ("an id that is cut", always(tag::CHUNKS, move |_| vec![list(true, SHORT_LEN + 1)])),
         (
-            "2^32 chunks",
+            "2^32 samples",
             always(tag::CHUNKS, |_| {
-                vec![Message { tag: tag::CHUNKS, body: vec![0x92, 0xc3, 0xdd, 0xff, 0xff, 0xff, 0xff] }]
+                vec![Message { tag: tag::CHUNKS, body: vec![0x93, 0xc3, 0xc4, 0, 0xdd, 0xff, 0xff, 0xff, 0xff] }]
             }),
         ),
     ];
@@ -155,15 +139,7 @@ fn literals_of_wrong_bytes_in_honest_steps_are_never_seen() {
     for place in [0usize, 1, 1_000, 40_000, usize::MAX] {
         let lie = always(tag::BATCH, move |m| {
             let honest = mirra::protocol::batch::Batch::decode(&m.body).unwrap();
-            let lengths: Vec<u32> = honest
-                .steps
-                .iter()
-                .flat_map(|step| match step {
-                    Step::Literal { lengths, .. } => lengths.clone(),
-                    _ => Vec::new(),
-                })
-                .collect();
-            let total: u32 = lengths.iter().sum();
+            let total: u64 = honest.steps.iter().map(Step::literal_bytes).sum();
             // Without its context a frame cannot be read here; such a batch is passed on.
             let Ok(mut literals) = honest.literals(&[]) else { return vec![m] };
             if honest.prefix_len > 0 || total == 0 {
@@ -171,27 +147,9 @@ fn literals_of_wrong_bytes_in_honest_steps_are_never_seen() {
             }
             let at = place.min(literals.len() - 1);
             literals[at] ^= 1;
-            let steps: Vec<_> = honest.steps.iter().map(wire_step).collect();
-            let steps = encode(&steps);
-            let mut body = u32::try_from(steps.len()).unwrap().to_be_bytes().to_vec();
-            body.extend(total.to_be_bytes());
-            body.extend([0; 5]);
-            body.extend(&steps);
-            body.extend(&literals);
-            vec![Message { tag: tag::BATCH, body }]
+            vec![batch(&honest.steps, &literals)]
         });
         bench.check(&format!("byte {place}"), Has::Nothing, &shop, lie, &[7]);
-    }
-}
-
-fn wire_step(step: &Step) -> (u8, u64, u64, Vec<u32>, ByteBuf) {
-    match step {
-        Step::Literal { lengths, last } => (0, u64::from(*last), 0, lengths.clone(), ByteBuf::new()),
-        Step::Copy { first, count } => (1, *first, *count, Vec::new(), ByteBuf::new()),
-        Step::Have { count } => (2, 0, *count, Vec::new(), ByteBuf::new()),
-        Step::End => (3, 0, 0, Vec::new(), ByteBuf::new()),
-        Step::Gone => (4, 0, 0, Vec::new(), ByteBuf::new()),
-        Step::Basis(path) => (5, 0, 0, Vec::new(), ByteBuf::from(path.as_bytes())),
     }
 }
 

@@ -4,6 +4,7 @@
 mod content;
 mod entries;
 mod followers;
+mod looks;
 mod news;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use ed25519_dalek::SigningKey;
 use mirra::net::{Listener, Params, Stream};
-use mirra::protocol::batch::{BatchWriter, Step};
+use mirra::protocol::batch::BatchWriter;
 use mirra::protocol::change::columns::{Columns, write};
 use mirra::protocol::hello::Hello;
 use mirra::protocol::message::{
@@ -23,6 +24,7 @@ use mirra::protocol::message::{
 use mirra::protocol::noise::SecretKey;
 use mirra::protocol::packed::{pack, pack_with, unpack};
 use mirra::protocol::sender::{Answer, Output, ReadAt, Source};
+use mirra::protocol::step::{Step, encode_steps};
 use mirra::tree::chunker::Class;
 use mirra::tree::codec::encode;
 use mirra::tree::dir::{Built, DirKind, build};
@@ -105,6 +107,8 @@ pub(crate) struct Shop {
     files: HashMap<TreePath, Vec<u8>>,
     pub(crate) trees: HashMap<HeadId, Built>,
     state: State,
+    /// The hash of the handshake with who is answered.
+    binding: Vec<u8>,
 }
 
 pub(crate) struct Bytes(Vec<u8>);
@@ -134,8 +138,11 @@ impl Source for Shop {
     fn open(&self, _: &str, path: &TreePath, _: &Entry) -> Option<Box<dyn ReadAt>> {
         Some(Box::new(Bytes(self.files.get(path)?.clone())))
     }
-    fn similar(&self, _: &str, _: DirId, _: &[ChunkId]) -> Option<TreePath> {
+    fn similar(&self, _: &str, _: DirId, _: &[u64]) -> Option<TreePath> {
         None
+    }
+    fn binding(&self) -> Vec<u8> {
+        self.binding.clone()
     }
 }
 
@@ -143,7 +150,8 @@ impl Shop {
     /// An honest shop whose newest head is of the last of `versions`.
     pub(crate) fn new(owner: &Owner, versions: &[&Content]) -> Self {
         let state = State { roots: Vec::new(), head: None, beat: None };
-        let mut shop = Self { pages: Pages::new(), files: HashMap::new(), trees: HashMap::new(), state };
+        let mut shop =
+            Self { pages: Pages::new(), files: HashMap::new(), trees: HashMap::new(), state, binding: Vec::new() };
         for (i, content) in versions.iter().enumerate() {
             let built = shop.build(content, "");
             shop.files = content
@@ -288,7 +296,9 @@ impl Sender {
         let told = over.clone();
         runtime.spawn(async move {
             let serve = move |channel: mirra::net::Channel, _| {
-                let (shop, lie, news, over) = (shop.clone(), lie.clone(), news.clone(), told.clone());
+                let binding = channel.handshake_hash().to_vec();
+                let shop = Arc::new(Shop { binding, ..Shop::clone(&shop) });
+                let (lie, news, over) = (lie.clone(), news.clone(), told.clone());
                 async move {
                     while let Some(stream) = channel.accept_stream().await {
                         let (shop, lie, news, over) = (shop.clone(), lie.clone(), news.clone(), over.clone());
@@ -477,6 +487,23 @@ fn file_of_class(path: &[u8], class: u64) -> WireChange {
     let (id, size) = list.finish(&mut pages).unwrap();
     let content = WireContent::File { growth: i64::try_from(size).unwrap(), class, id };
     WireChange { content: Some(content), ..change(path, operation::FILE) }
+}
+
+/// A BATCH of these steps, and of literals as they stand.
+fn batch(steps: &[Step], literals: &[u8]) -> Message {
+    let len = steps.iter().map(Step::literal_bytes).sum::<u64>();
+    raw_batch(&encode_steps(steps), u32::try_from(len).unwrap(), 0, 0, literals)
+}
+
+/// A BATCH by its parts.
+fn raw_batch(steps: &[u8], literals: u32, prefix: u32, packing: u8, rest: &[u8]) -> Message {
+    let mut body = u32::try_from(steps.len()).unwrap().to_be_bytes().to_vec();
+    body.extend(literals.to_be_bytes());
+    body.extend(prefix.to_be_bytes());
+    body.push(packing);
+    body.extend(steps);
+    body.extend(rest);
+    Message { tag: tag::BATCH, body }
 }
 
 fn changes(records: &[WireChange]) -> Message {

@@ -164,7 +164,7 @@ fn offers_and_pushes_that_are_wrong_show_nothing_wrong() {
                 let pack = to.pack();
                 let mut writer = BatchWriter::default();
                 for _ in pack.files() {
-                    writer.literal(&[b'!'; 5_000]);
+                    writer.chunk(&[b'!'; 5_000]);
                     writer.end();
                 }
                 for message in pack.messages(true) {

@@ -8,6 +8,7 @@ use mirra::protocol::packed::unpack;
 use mirra::protocol::preface::{PREFACE, framed};
 use mirra::protocol::record::Record;
 use mirra::protocol::sender::{Answer, Output, ReadAt, Source};
+use mirra::protocol::step::{Step, encode_steps};
 use mirra::tree::chunker::Class;
 use mirra::tree::codec::{decode, encode};
 use mirra::tree::dir::{Built, build};
@@ -102,7 +103,7 @@ impl Source for Demo {
     fn open(&self, _: &str, at: &TreePath, entry: &Entry) -> Option<Box<dyn ReadAt>> {
         (*at == path("docs/a.txt") && *entry == self.file).then(|| Box::new(Text) as Box<dyn ReadAt>)
     }
-    fn similar(&self, _: &str, _: DirId, _: &[ChunkId]) -> Option<TreePath> {
+    fn similar(&self, _: &str, _: DirId, _: &[u64]) -> Option<TreePath> {
         None
     }
 }
@@ -249,23 +250,32 @@ fn content_and_batch(demo: &Demo) -> [Block; 2] {
             ("content.base: nil", field(&content.base)),
         ],
     );
-    let item = FileItem { path: path("docs/a.txt"), way: way::ALL, wanted: vec![] };
+    let item = FileItem::plain(path("docs/a.txt"), way::ALL);
+    let plain = encode(&Files(vec![item.clone()]));
+    let frame = raw_frame(&plain);
     let files_parts = parts(
         "FILES",
         tag::FILES,
         vec![
+            ("packed.length", u32::try_from(plain.len()).unwrap().to_be_bytes().to_vec()),
+            ("head of a zstd frame, and of its one uncompressed block", frame[..frame.len() - plain.len()].to_vec()),
             ("files.list: one", vec![0x91]),
-            ("array of 3", vec![0x93]),
+            ("array of 4", vec![0x94]),
             ("file.path", field(&item.path)),
             ("file.way: ALL", field(&item.way)),
             ("file.wanted: empty", vec![0xc4, 0]),
+            ("file.old: array of 3", vec![0x93]),
+            ("old.block: none", vec![0]),
+            ("old.gaps: none", vec![0x90]),
+            ("old.hashes: empty", vec![0xc4, 0]),
         ],
     );
-    let (request, files) = (Message::new(tag::CONTENT, &content), Message::new(tag::FILES, &Files(vec![item])));
-    assert!(joined(&content_parts).ends_with(&request.body) && joined(&files_parts).ends_with(&files.body));
+    let files = Message { tag: tag::FILES, body: joined(&files_parts)[5..].to_vec() };
+    assert_eq!(Files::of(&files.body), Ok(Files(vec![item])));
+    let request = Message::new(tag::CONTENT, &content);
+    assert!(joined(&content_parts).ends_with(&request.body) && joined(&files_parts).ends_with(&plain));
     let len = u32::try_from(TEXT.len()).unwrap();
-    let steps = encode(&[(0u8, 1u64, 0u64, vec![len], String::new())]);
-    let steps = [&steps[..steps.len() - 1], &[0xc4, 0]].concat();
+    let steps = encode_steps(&[Step::Chunks { lengths: vec![len], last: true }]);
     let batch_parts = parts(
         "BATCH",
         tag::BATCH,
@@ -274,7 +284,7 @@ fn content_and_batch(demo: &Demo) -> [Block; 2] {
             ("batch.literals-length", len.to_be_bytes().to_vec()),
             ("batch.prefix-length", vec![0; 4]),
             ("batch.packing: neither", vec![0]),
-            ("one step: LITERAL, last, one chunk of 13 bytes", steps),
+            ("one step: LAST_CHUNKS, one, of 13 bytes", steps),
             ("the literals", TEXT.to_vec()),
         ],
     );

@@ -1,19 +1,21 @@
 //! Records, messages, batches and the handshake.
 
-use mirra::protocol::batch::{Batch, BatchWriter, Side, Step, context};
+use mirra::protocol::batch::{Batch, BatchWriter, Side, context};
 use mirra::protocol::change::columns::{Columns, write};
 use mirra::protocol::hello::Hello;
 use mirra::protocol::message::{
-    At, AtHead, Chunks, Content, FileItem, Files, Follow, LeafRefs, List, Message, Module, Offer, Paths, Poll, Refused,
-    Route, State, Tree, WireChange, WireContent, operation, refusal, tag, way,
+    At, AtHead, Blocks, Chunks, Content, FileItem, Files, Follow, LeafRefs, List, Look, Message, Module, Offer,
+    OldBlocks, Paths, Poll, Refused, Route, State, Tree, WireChange, WireContent, operation, refusal, tag, way,
 };
 use mirra::protocol::noise::{Initiator, Responder, Sealer, SecretKey};
 use mirra::protocol::packed::{pack, unpack, unpack_exactly};
 use mirra::protocol::preface::{PREFACE, REJECT, framed};
 use mirra::protocol::record::Record;
+use mirra::protocol::step::{Step, encode_steps};
+use mirra::tree::codec::encode;
 use mirra::tree::entry::{Attribute, Mtime};
 use mirra::tree::hash::{ChunkId, DirId, FileId, HeadId};
-use mirra::tree::list::{Chunk, ListRef};
+use mirra::tree::list::ListRef;
 use mirra::tree::name::TreePath;
 use serde_json::{Value, json};
 
@@ -57,6 +59,27 @@ fn changes() -> Vec<WireChange> {
     ]
 }
 
+fn files() -> Files {
+    let item = |name: &str, way| FileItem::plain(path(name), way);
+    let old = |gaps: &[u64], blocks: usize| OldBlocks {
+        block: 1_024,
+        gaps: gaps.to_vec(),
+        hashes: noise("blocks", 3 * blocks),
+    };
+    Files(vec![
+        item("a", way::ALL),
+        item("b", way::BASE),
+        // Three stretches are wanted; what stood in place of the second is not known.
+        FileItem {
+            wanted: vec![0b1010_1000],
+            old: old(&[9_000, 2_500, 0, 0, 20_000, 1_000], 4),
+            ..item("c", way::WANTED)
+        },
+        FileItem { wanted: vec![0b1100_0000, 0b1000_0000], ..item("d", way::WANTED) },
+        FileItem { old: old(&[0, 3_000], 3), ..item("e", way::GAP) },
+    ])
+}
+
 #[test]
 fn changes_are_read_as_they_were_written() {
     let mut columns = Columns::new(&write(&changes())).unwrap();
@@ -74,9 +97,7 @@ fn messages() {
         wire.extend(&message.body);
         json!({ "message": name, "tag": message.tag, "body": hex(&message.body), "wire": hex(&wire) })
     };
-    let item = |name: &str, way, wanted: Vec<u8>| FileItem { path: path(name), way, wanted };
-    let chunk = Chunk { id: ChunkId::of(b"hello\n"), len: 6 };
-    let leaf = ListRef(chunk.id, FileId::of(b""), 17, 140_000);
+    let leaf = ListRef(ChunkId::of(b"hello\n"), FileId::of(b""), 17, 140_000);
     let root = vec![1u8, 2].into();
     let listed = Module { name: module.clone(), title: "A title".into(), root, head: Some(vec![3u8].into()) };
     let unpublished = Module { head: None, title: String::new(), ..listed.clone() };
@@ -98,18 +119,25 @@ fn messages() {
         plain("WANT: the first and the tenth of ten", Message { tag: tag::WANT, body: vec![0x80, 0x40] }),
         plain("LISTS", Message::new(tag::LISTS, &AtHead { module: module.clone(), head })),
         plain("PATHS", Message::new(tag::PATHS, &Paths(vec![path("a"), path("docs/a.txt")]))),
-        plain("CHUNKS", Message::new(tag::CHUNKS, &Chunks { last: true, list: vec![chunk, chunk] })),
-        plain("CHUNKS, no list", Message::new(tag::CHUNKS, &Chunks { last: true, list: vec![] })),
-        plain("CONTENT", Message::new(tag::CONTENT, &Content { module: module.clone(), head, base: None })),
-        plain("FILES", {
-            let items = vec![
-                item("a", way::ALL, vec![]),
-                item("b", way::BASE, vec![]),
-                item("c", way::WANTED, vec![0b1010_0000]),
-            ];
-            Message::new(tag::FILES, &Files(items))
+        plain("CHUNKS, the first of several", {
+            Message::new(tag::CHUNKS, &Chunks { last: false, short: (1..=12).collect(), samples: vec![] })
         }),
+        plain("CHUNKS, the last", {
+            Message::new(tag::CHUNKS, &Chunks { last: true, short: vec![9; 6], samples: vec![5, 1 << 40] })
+        }),
+        plain("CHUNKS, no list", Message::new(tag::CHUNKS, &Chunks { last: true, short: vec![], samples: vec![] })),
+        plain("CONTENT", Message::new(tag::CONTENT, &Content { module: module.clone(), head, base: None })),
         plain("LEAVES", Message::new(tag::LEAVES, &LeafRefs { last: true, refs: vec![leaf] })),
+        plain("LOOK, at a file of the base", {
+            let look =
+                Look { file: 7, basis: b"docs/a.txt".to_vec(), block: 1_024, gaps: vec![10_000, 3_000, 500, 100] };
+            Message::new(tag::LOOK, &look)
+        }),
+        plain("LOOK, at what the receiver chose", {
+            Message::new(tag::LOOK, &Look { file: 8, basis: vec![], block: 128, gaps: vec![0, 300] })
+        }),
+        plain("BLOCKS", Message::new(tag::BLOCKS, &Blocks { file: 8, hashes: (1..=9).collect() })),
+        plain("BLOCKS, nothing there", Message::new(tag::BLOCKS, &Blocks { file: 8, hashes: vec![] })),
         plain("REFUSED", Message::new(tag::REFUSED, &Refused(refusal::NO_HEAD))),
         plain("FOLLOW, first contact", {
             Message::new(tag::FOLLOW, &Follow { module: module.clone(), have: None, at: None, root: 0 })
@@ -133,6 +161,7 @@ fn messages() {
     let packed = vec![
         packed("CHANGES", tag::CHANGES, &write(&changes()), &kept[0]),
         packed("PAGES: that of an empty directory", tag::PAGES, &pages, &kept[1]),
+        packed("FILES: one of each way", tag::FILES, &encode(&files()), &kept[2]),
     ];
     let about = "Every message. Placeholders stand for signed objects. A body_example ends in a zstd frame; other encoders \
                  make other frames of the same records.";
@@ -146,21 +175,25 @@ fn batches() {
     let (before, new, behind) = (&text[..5_000], &text[4_000..7_000], &text[7_000..9_000]);
 
     let mut plain = BatchWriter::default();
-    plain.literal(b"hello\n");
+    plain.chunk(b"hello\n");
     plain.end();
     plain.end();
     plain.gone();
     let plain = plain.take();
 
+    let copy = |from, len| Step::Copy { from, len };
     let mut edited = BatchWriter::default();
     edited.basis(path("old"));
-    edited.matched(Some(3), &[]);
-    edited.matched(Some(4), &[]);
-    edited.end_of_match(before);
-    edited.literal(new);
-    edited.matched(Some(6), behind);
+    edited.step(copy(10_000, before.len() as u64), &[]);
+    edited.literal(new, &before[before.len() - 4_096..]);
+    edited.step(copy(18_000, behind.len() as u64), behind);
+    // All of that copy is context already, so nothing of it stands before these bytes.
+    edited.literal(&text[9_000..9_500], &[]);
+    edited.step(Step::Old { from: 30_000, len: 300 }, &text[9_500..9_800]);
+    edited.literal(&text[9_600..9_900], &[]);
+    edited.step(Step::Have { count: 2 }, &text[..100]);
     edited.end();
-    edited.matched(None, &[]);
+    edited.step(Step::Have { count: 40 }, &[]);
     edited.end();
     let edited = edited.take();
 
@@ -168,10 +201,11 @@ fn batches() {
     for (i, (what, message, prefix, literals)) in [
         ("one short file, an empty one, one that is gone; nothing packed", plain, vec![], b"hello\n".to_vec()),
         (
-            "a basis, chunks 3 and 4 of it, 3,000 new bytes, chunk 6, the end; then a file of which the receiver has all",
+            "a basis and copies of it, old bytes as context, two chunks that are here, of which the first has 100 bytes; \
+             then a file of which the receiver has all",
             edited,
-            [Side::End.of(before), Side::Start.of(behind)].concat(),
-            new.to_vec(),
+            [&before[before.len() - 4_096..], behind, &text[9_500..9_800], &text[..100]].concat(),
+            [new, &text[9_000..9_500], &text[9_600..9_900]].concat(),
         ),
     ]
     .into_iter()
@@ -187,25 +221,59 @@ fn batches() {
         let bytes = unhex(&body).unwrap();
         let batch = Batch::decode(&bytes).unwrap();
         assert_eq!(batch.steps, Batch::decode(&message.body).unwrap().steps, "{what}");
-        let wanted: Vec<(usize, bool)> = context(&batch.steps).iter().map(|(at, side)| (*at, *side == Side::End)).collect();
+        let wanted: Vec<Value> = context(&batch.steps).iter().map(|part| json!([part.step, side(part.side)])).collect();
         let steps: Vec<String> = batch.steps.iter().map(shown).collect();
         made.push(json!({ "what": what, "steps": steps, "context": wanted, "prefix": hex(&prefix),
             "literals": hex(&literals), "body_example": body }));
     }
-    let about = "BATCH bodies. context: pairs of a step's number and whether its end (true) or its start is meant. The last \
-                 part of a body may be a zstd frame; other encoders make other frames of the same literals.";
+    let about = "BATCH bodies. context: pairs of a step's number and what of it is meant. The last part of a body may be a \
+                 zstd frame; other encoders make other frames of the same literals.";
     check("batches.json", &json!({ "about": about, "batches": made }));
+}
+
+fn side(side: Side) -> &'static str {
+    match side {
+        Side::Start => "start",
+        Side::End { with_start: false } => "end",
+        Side::End { with_start: true } => "end, without what is start",
+        Side::All => "all",
+    }
 }
 
 fn shown(step: &Step) -> String {
     match step {
-        Step::Literal { lengths, last } => format!("LITERAL {lengths:?}{}", if *last { " last" } else { "" }),
+        Step::Chunks { lengths, last: false } => format!("CHUNKS {lengths:?}"),
+        Step::Chunks { lengths, last: true } => format!("LAST_CHUNKS {lengths:?}"),
+        Step::Literal { len } => format!("LITERAL {len}"),
         Step::Basis(path) => format!("BASIS {path}"),
-        Step::Copy { first, count } => format!("COPY {count} from {first}"),
+        Step::Copy { from, len } => format!("COPY {len} from {from}"),
+        Step::Old { from, len } => format!("OLD {len} from {from}"),
         Step::Have { count } => format!("HAVE {count}"),
         Step::End => "END".into(),
         Step::Gone => "GONE".into(),
     }
+}
+
+#[test]
+fn steps() {
+    let steps = |name: &str, steps: &[Step]| {
+        let shown: Vec<String> = steps.iter().map(shown).collect();
+        json!({ "what": name, "steps": shown, "bytes": hex(&encode_steps(steps)) })
+    };
+    let (copy, literal) = (|from, len| Step::Copy { from, len }, |len| Step::Literal { len });
+    let made = vec![
+        steps("a file sent whole", &[Step::Chunks { lengths: vec![1, 127, 128, 262_144], last: true }]),
+        steps(
+            "an edit in place",
+            &[Step::Basis(path("a/b")), copy(0, 1_000), literal(24), copy(1_024, 9_000), Step::End],
+        ),
+        steps("an insertion, and a part that moved forward", &[copy(0, 500), literal(7), copy(500, 10), copy(0, 20)]),
+        steps("where a copy is expected does not outlive its file", &[copy(700, 1), Step::End, copy(1, 1), Step::End]),
+        steps("old bytes move nothing", &[copy(0, 64), Step::Old { from: 64, len: 300 }, literal(200), copy(364, 1)]),
+        steps("chunks that are here", &[Step::Have { count: 300 }, literal(1 << 40), Step::End, Step::Gone]),
+        steps("the farthest place", &[copy((1 << 63) - 2, 1)]),
+    ];
+    check("steps.json", &json!({ "about": "Encoded steps, as they stand in a BATCH.", "steps": made }));
 }
 
 #[test]
