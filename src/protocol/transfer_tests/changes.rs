@@ -50,12 +50,31 @@ fn a_copied_directory_costs_one_record_wherever_it_stands() {
         let files = build(&sender).unwrap().files().len();
         assert_eq!(files, usize::from(copy.starts_with('d')), "content for {copy}");
     }
-    // What was copied and then edited is sent in full where it differs, without content of what is a copy.
-    let mut new: Files0 = with(many("a/new"));
-    new.insert("a/new/sub-3/file-5".into(), b"edited".to_vec());
-    let sender = Sender::new(&old, &new);
-    assert!(take(&sender, &old) > 32 * 4_000);
-    assert_eq!(build(&sender).unwrap().files().len(), 1);
+}
+
+#[test]
+fn a_directory_that_was_moved_or_copied_and_edited_costs_what_differs() {
+    let old = many("a/old-1.0");
+    for keeps in [false, true] {
+        let mut new = many("a/new-1.1");
+        for i in (0..FILES).step_by(100) {
+            new.insert(format!("a/new-1.1/sub-{}/file-{i}", i % 7), format!("edited {i}").into_bytes());
+        }
+        new.remove("a/new-1.1/file-1");
+        new.insert("a/new-1.1/sub-3/more".into(), b"more".to_vec());
+        if keeps {
+            new.extend(old.clone());
+        }
+        let sender = Sender::new(&old, &new);
+        let bytes = take(&sender, &old);
+        assert!(bytes < 52 * (32 + 16), "{bytes} bytes for 52 changes");
+        assert_eq!(build(&sender).unwrap().files().len(), 51);
+    }
+    // What has little of the other in it is new.
+    let mut new: Files0 = many("a/new-1.1").into_iter().take(1_000).collect();
+    new.extend((0..2_000u32).map(|i| (format!("a/new-1.1/other-{i}"), i.to_le_bytes().to_vec())));
+    let bytes = take(&Sender::new(&old, &new), &old);
+    assert!(bytes > 2_000 * 32, "{bytes}");
 }
 
 /// A tree of 100 directories of 300 files; `change` says what is there by number.
