@@ -26,13 +26,8 @@ pub(in crate::protocol) struct Held(HashMap<DirId, DirId>);
 
 impl Held {
     /// The directory of the base that `id` begins from.
-    pub(super) fn origin(&self, id: &DirId) -> Option<DirId> {
+    pub(in crate::protocol) fn origin(&self, id: &DirId) -> Option<DirId> {
         self.0.get(id).copied()
-    }
-
-    /// Whether the base has just this directory.
-    pub(in crate::protocol) fn has(&self, id: &DirId) -> bool {
-        self.0.get(id) == Some(id)
     }
 }
 

@@ -100,8 +100,8 @@ fn select(
     while let Some(change) = all.next().transpose().map_err(|e| internal(&e))? {
         let Some(new) = change.new else { continue };
         let stays = change.old.as_ref().is_some_and(Entry::is_directory);
-        if let Some(id) = new.directory_id().filter(|id| !stays && moved.has(id)) {
-            all.compare_below(id);
+        if let Some(origin) = new.directory_id().filter(|_| !stays).and_then(|id| moved.origin(&id)) {
+            all.compare_below(origin);
         }
         let Body::File { id, size, .. } = new.body else { continue };
         if held.contains(&id) || is_elsewhere(source, module, base, &id)? {
