@@ -121,7 +121,10 @@ pub(crate) fn content(data: &[u8]) {
         assert!(outcomes.len() <= 3);
         assert!(outcomes.iter().all(|outcome| !matches!(outcome, Outcome::Done(wanted) if wanted.size > total)));
         // Chunks that are here count as one byte each.
-        assert!(fetch.counts.literal <= total && fetch.counts.from_basis + fetch.counts.from_chunks <= total * Class::Fine.longest() as u64);
+        assert!(
+            fetch.counts.literal <= total
+                && fetch.counts.from_basis + fetch.counts.from_chunks <= total * Class::Fine.longest() as u64
+        );
     }
 }
 

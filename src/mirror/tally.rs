@@ -53,10 +53,8 @@ impl Tally {
     /// Where so many bytes of the socket went: what is no message is overhead.
     pub(super) fn wire(&self, sent: u64, received: u64) -> Wire {
         let (out, back) = (self.sent.get(), self.received.get());
-        let part = |n: usize| Traffic {
-            sent: out.get(n).copied().unwrap_or(0),
-            received: back.get(n).copied().unwrap_or(0),
-        };
+        let part =
+            |n: usize| Traffic { sent: out.get(n).copied().unwrap_or(0), received: back.get(n).copied().unwrap_or(0) };
         let overhead = Traffic {
             sent: sent.saturating_sub(out.iter().sum()),
             received: received.saturating_sub(back.iter().sum()),

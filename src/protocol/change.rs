@@ -9,7 +9,7 @@ mod held;
 mod reader;
 mod writer;
 
-pub(super) use held::held;
+pub(super) use held::{Held, held};
 pub use reader::{ChangeError, ChangeReader, records_in};
 pub use writer::ChangeWriter;
 

@@ -264,7 +264,10 @@ mod tests {
     #[test]
     fn what_is_small_is_packed_well_and_a_fixed_level_is_kept() {
         let effort = Controller::new(Compress::Auto).next(Backlog { bytes: 0, held: false });
-        assert_eq!((effort.level_for(SMALL, false), effort.level_for(SMALL + 1, false)), (Level::THOROUGH, Level::new(6).unwrap()));
+        assert_eq!(
+            (effort.level_for(SMALL, false), effort.level_for(SMALL + 1, false)),
+            (Level::THOROUGH, Level::new(6).unwrap())
+        );
         for level in [Level::NONE, Level::FAST, Level::MAX] {
             let run = run(Compress::Fixed(level), 1e6, 3.5, 0.3, 5.0);
             assert!(run.efforts.iter().all(|(_, effort)| [effort.level, effort.small] == [level, level]));

@@ -234,7 +234,7 @@ pub mod operation {
     pub const LINK: u8 = 2;
     /// A directory is there; what it holds is as in the base, or nothing, but for the changes that follow.
     pub const DIRECTORY: u8 = 3;
-    /// A directory is there whose pages the receiver holds, because the base has it, too, at some path.
+    /// A directory is there that begins from one whose pages the receiver holds, because the base has it at some path.
     pub const HELD_DIRECTORY: u8 = 4;
 }
 

@@ -112,7 +112,9 @@ mod tests {
         )
         .unwrap();
         let of = |path: &str, size| {
-            alike(&pages, tree.id, &TreePath::new(path.as_bytes()).unwrap(), size, &mut 100).unwrap().map(|found| found.0.to_string())
+            alike(&pages, tree.id, &TreePath::new(path.as_bytes()).unwrap(), size, &mut 100)
+                .unwrap()
+                .map(|found| found.0.to_string())
         };
         assert_eq!(of("linux-6.2.tar", 50).as_deref(), Some("linux-6.1.tar"));
         assert_eq!(of("linux-6.2.tar", 500), None, "too far apart in size");

@@ -32,8 +32,8 @@ pub fn changes(pages: &dyn PageSource, old: Option<DirId>, new: Option<DirId>) -
 pub struct Changes<'a> {
     pages: &'a dyn PageSource,
     open: Vec<Frame>,
-    /// The directory that the last change has put, while it may still be left out.
-    last: Option<TreePath>,
+    /// The directory that the last change has put, while it may still be compared with another one.
+    last: Option<(TreePath, DirId)>,
     failed: Option<PageError>,
 }
 
@@ -67,12 +67,13 @@ impl Side {
 }
 
 impl Changes<'_> {
-    /// Leaves out what the directory of the last change holds, if that change has put one.
-    pub fn skip_below(&mut self) {
-        if let Some(path) = self.last.take()
-            && self.open.last().is_some_and(|frame| frame.path == path)
-        {
-            self.open.pop();
+    /// Compares what the directory of the last change holds with `old` instead, if that change has put one.
+    pub fn compare_below(&mut self, old: DirId) {
+        if let Some((path, new)) = self.last.take() {
+            if self.open.last().is_some_and(|frame| frame.path == path) {
+                self.open.pop();
+            }
+            self.descend(path, Some(old), Some(new));
         }
     }
 
@@ -122,9 +123,10 @@ impl Iterator for Changes<'_> {
         match self.step() {
             Ok(None) => None,
             Ok(Some(change)) => {
+                self.last = None;
                 if let Some(new) = change.new.as_ref().and_then(Entry::directory_id) {
                     let old = change.old.as_ref().and_then(Entry::directory_id);
-                    self.last = Some(change.path.clone());
+                    self.last = Some((change.path.clone(), new));
                     self.descend(change.path.clone(), old, Some(new));
                 }
                 Some(Ok(change))

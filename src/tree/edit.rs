@@ -18,6 +18,8 @@ pub enum Edit {
     Remove,
     /// This file or link is there; or this directory, whose pages are held already.
     Put(Entry),
+    /// A directory is there whose pages are held already; edits below it change what it holds.
+    Over(Meta, Vec<Attribute>, Built),
     /// This directory is there: as before but for its metadata, or, if there was none, empty until edits below it.
     Directory(Meta, Vec<Attribute>),
 }
@@ -121,6 +123,11 @@ impl Editor {
         match edit {
             Edit::Remove => self.set(name, None, store),
             Edit::Put(entry) => self.set(name, Some(entry), store),
+            Edit::Over(meta, attributes, built) => {
+                let content = Content::over(Some(built));
+                self.open.push(Frame { path: path.clone(), meta, attributes, content });
+                Ok(())
+            }
             Edit::Directory(meta, attributes) => {
                 let content = Content::over(self.old_entry(&name, store)?.and_then(built_of));
                 self.open.push(Frame { path: path.clone(), meta, attributes, content });

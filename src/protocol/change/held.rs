@@ -1,6 +1,7 @@
-//! Which directories of a snapshot the base has somewhere else, so that one record is enough for all that they hold.
+//! Which directories of a snapshot the base has somewhere else, as they are or nearly so, so that one record is enough for
+//! all that they hold, or for most of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::tree::diff::changes;
 use crate::tree::dir::{Entries, look_up};
@@ -19,18 +20,30 @@ const COPIED_MISSES_MAX: usize = 1_000;
 /// Files of a directory by which it is looked for.
 const PROBES: usize = 3;
 
-/// Ids of directories that stand where the base has no directory, and that the base has elsewhere: they were moved or
-/// copied. Copies are found by `paths_of`: a few paths at which a file of this id may be. `file` hears of each file that
-/// is removed or changed at its path.
+/// From which directory of the base each one that is new begins, by their ids; the same id twice is one that is as it was.
+#[derive(Debug, Default)]
+pub(in crate::protocol) struct Held(HashMap<DirId, DirId>);
+
+impl Held {
+    /// The directory of the base that `id` begins from.
+    pub(in crate::protocol) fn origin(&self, id: &DirId) -> Option<DirId> {
+        self.0.get(id).copied()
+    }
+}
+
+/// Directories that stand where the base has no directory, and that the base has elsewhere: they were moved or copied,
+/// and maybe changed since. Copies are found by `paths_of`: a few paths at which a file of this id may be. `file` hears of
+/// each file that is removed or changed at its path.
 pub(in crate::protocol) fn held(
     pages: &dyn PageSource,
     base: Option<DirId>,
     snapshot: DirId,
     paths_of: impl Fn(&FileId) -> Vec<TreePath>,
     mut file: impl FnMut(FileId),
-) -> Result<HashSet<DirId>, PageError> {
-    let mut found = HashSet::new();
-    let Some(base) = base else { return Ok(found) };
+) -> Result<Held, PageError> {
+    let mut held = Held::default();
+    let Some(base) = base else { return Ok(held) };
+    let mut gone = Gone::default();
     let mut appeared = Vec::new();
     for change in changes(pages, Some(base), Some(snapshot)) {
         let change = change?;
@@ -40,67 +53,83 @@ pub(in crate::protocol) fn held(
         }
         match (was, change.new.map(|new| new.body)) {
             (Some(_), Some(Body::Directory { .. })) => {}
-            (Some(old), _) => vanished(pages, old, &mut found, &mut file)?,
+            (Some(old), _) => gone.add(pages, old, &mut file)?,
             (None, Some(Body::Directory { entries, id, .. }))
                 if entries >= COPIED_ENTRIES_MIN && appeared.len() < HELD_MAX =>
             {
-                appeared.push((change.path, id));
+                appeared.push((change.path, id, entries));
             }
             _ => {}
         }
     }
+    held.0.extend(gone.directories.iter().map(|id| (*id, *id)));
     let (mut misses, mut last) = (0, None);
-    for (path, id) in appeared {
+    for (path, id, entries) in appeared {
         if last.as_ref().is_some_and(|last| path.is_within(last)) {
             continue;
         }
-        if found.contains(&id) {
+        if held.0.contains_key(&id) {
             last = Some(path);
-        } else if misses < COPIED_MISSES_MAX && found.len() < HELD_MAX {
-            if is_copy(pages, base, id, &paths_of)? {
-                found.insert(id);
-                last = Some(path);
-            } else {
-                misses += 1;
+        } else if misses < COPIED_MISSES_MAX && held.0.len() < 2 * HELD_MAX {
+            match origin(pages, base, (id, entries), &gone, &paths_of)? {
+                Some(origin) => {
+                    held.0.insert(id, origin);
+                    last = Some(path);
+                }
+                None => misses += 1,
             }
         }
     }
-    Ok(found)
+    Ok(held)
 }
 
-/// Adds a directory that vanished, and those below it.
-fn vanished(
-    pages: &dyn PageSource,
-    old: DirId,
-    found: &mut HashSet<DirId>,
-    file: &mut impl FnMut(FileId),
-) -> Result<(), PageError> {
-    let mut below = vec![old];
-    while let Some(id) = below.pop() {
-        if found.len() >= HELD_MAX {
-            return Ok(());
-        }
-        if found.insert(id) {
-            for entry in Entries::new(pages, id) {
+/// What vanished from its path.
+#[derive(Default)]
+struct Gone {
+    directories: HashSet<DirId>,
+    /// The directory of each file, by the start of its id.
+    holders: HashMap<u64, DirId>,
+}
+
+impl Gone {
+    /// Adds a directory that vanished, and those below it.
+    fn add(&mut self, pages: &dyn PageSource, old: DirId, file: &mut impl FnMut(FileId)) -> Result<(), PageError> {
+        let mut below = vec![old];
+        while let Some(dir) = below.pop() {
+            if self.directories.len() >= HELD_MAX {
+                return Ok(());
+            }
+            if !self.directories.insert(dir) {
+                continue;
+            }
+            for entry in Entries::new(pages, dir) {
                 let entry = entry?;
                 below.extend(entry.directory_id());
                 if let Body::File { id, .. } = entry.body {
                     file(id);
+                    if self.holders.len() < HELD_MAX {
+                        self.holders.entry(id.prefix()).or_insert(dir);
+                    }
                 }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
-/// Whether the base has the directory where its largest files are.
-fn is_copy(
+/// The directory of the base where the largest files of a new one are, if it is the same or much of it is.
+fn origin(
     pages: &dyn PageSource,
     base: DirId,
-    id: DirId,
+    (id, entries): (DirId, u64),
+    gone: &Gone,
     paths_of: &impl Fn(&FileId) -> Vec<TreePath>,
-) -> Result<bool, PageError> {
+) -> Result<Option<DirId>, PageError> {
     let (files, depth) = largest_files(pages, id)?;
+    let mut near = None;
+    if depth == 1 {
+        near = files.iter().find_map(|file| gone.holders.get(&file.prefix()).copied());
+    }
     for path in files.iter().flat_map(paths_of) {
         let mut place = path;
         for _ in 0..depth {
@@ -109,10 +138,25 @@ fn is_copy(
         let there =
             if place.is_top() { Some(base) } else { look_up(pages, base, &place)?.and_then(|e| e.directory_id()) };
         if there == Some(id) {
-            return Ok(true);
+            return Ok(there);
         }
+        near = near.or(there);
     }
-    Ok(false)
+    match near {
+        Some(near) if is_near(pages, near, id, entries / 2)? => Ok(Some(near)),
+        _ => Ok(None),
+    }
+}
+
+/// Whether two directories differ at so many paths at most.
+fn is_near(pages: &dyn PageSource, old: DirId, new: DirId, most: u64) -> Result<bool, PageError> {
+    let mut left = most;
+    for change in changes(pages, Some(old), Some(new)) {
+        change?;
+        let Some(rest) = left.checked_sub(1) else { return Ok(false) };
+        left = rest;
+    }
+    Ok(true)
 }
 
 /// The largest files among the first entries of a directory, or of the largest one in it if it has none, and how many

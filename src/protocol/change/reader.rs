@@ -1,5 +1,7 @@
 //! The receiver's side of CHANGES.
 
+use std::collections::HashMap;
+
 use super::columns::Columns;
 use super::usual;
 use crate::protocol::limits::CHANGES_PATHS_MAX;
@@ -12,7 +14,7 @@ use crate::tree::dir::Built;
 use crate::tree::edit::{Edit, EditError, Editor, PageStore};
 use crate::tree::entry::{Body, Entry, Meta};
 use crate::tree::hash::DirId;
-use crate::tree::limits::{ENTRY_MAX, NAME_MAX, PATH_DEPTH_MAX};
+use crate::tree::limits::{ENTRIES_MAX, ENTRY_MAX, NAME_MAX, PATH_DEPTH_MAX};
 use crate::tree::name::{Name, TreePath};
 use crate::tree::page::PageError;
 
@@ -32,6 +34,8 @@ pub struct ChangeReader {
     editor: Editor,
     /// Changes that may still come.
     left: u64,
+    /// Directories that were taken over: each is counted once, however often it is named.
+    counted: HashMap<DirId, Built>,
 }
 
 impl ChangeReader {
@@ -40,7 +44,7 @@ impl ChangeReader {
     #[must_use]
     pub fn new(base: Option<Built>, entries: u64) -> Self {
         let left = base.map_or(0, |base| base.entries).saturating_add(entries);
-        Self { editor: Editor::new(base), left }
+        Self { editor: Editor::new(base), left, counted: HashMap::new() }
     }
 
     /// Applies one CHANGES body.
@@ -61,8 +65,8 @@ impl ChangeReader {
             bounded("paths of changes", paths, CHANGES_PATHS_MAX as u64)?;
             let path = TreePath::new(&bytes).map_err(Malformed::Name)?;
             let (_, name) = path.split_last().ok_or_else(|| rule("names the top"))?;
-            let left = &mut self.left;
-            self.editor.apply_over(&path, store, |old, store| edit(&path, name, record, old, left, store))?;
+            let counted = &mut self.counted;
+            self.editor.apply_over(&path, store, |old, store| edit(&path, name, record, old, counted, store))?;
             last = bytes;
         }
         Ok(())
@@ -83,7 +87,7 @@ fn edit(
     name: Name,
     record: WireChange,
     old: Option<&Entry>,
-    left: &mut u64,
+    counted: &mut HashMap<DirId, Built>,
     store: &dyn PageStore,
 ) -> Result<Edit, ChangeError> {
     let WireChange { operation, mode, mtime, content, attributes, .. } = record;
@@ -97,15 +101,18 @@ fn edit(
     let attributes = attributes.unwrap_or_else(|| old.map_or_else(Vec::new, |old| old.attributes.clone()));
     let body = match (operation, content) {
         (operation::DIRECTORY, None) => Built { id: crate::tree::dir::empty(), entries: 0, bytes: 0 }.body(),
-        (operation::HELD_DIRECTORY, Some(WireContent::Directory(id))) => take_held(path, id, left, store)?.body(),
+        (operation::HELD_DIRECTORY, Some(WireContent::Directory(id))) => take_held(path, id, counted, store)?.body(),
         (operation::FILE | operation::LINK, content) => leaf(old.map(|old| &old.body), content)?,
         _ => return Err(rule("has an unknown operation, or content that it may not have").into()),
     };
     let entry = Entry { name, meta, body, attributes };
     entry.check()?;
-    Ok(match operation {
-        operation::DIRECTORY => Edit::Directory(entry.meta, entry.attributes),
-        _ => Edit::Put(entry),
+    Ok(match (operation, entry.body) {
+        (operation::DIRECTORY, _) => Edit::Directory(entry.meta, entry.attributes),
+        (_, Body::Directory { entries, bytes, id }) => {
+            Edit::Over(entry.meta, entry.attributes, Built { id, entries, bytes })
+        }
+        (_, body) => Edit::Put(Entry { body, ..entry }),
     })
 }
 
@@ -135,15 +142,22 @@ fn leaf(old: Option<&Body>, content: Option<WireContent>) -> Result<Body, Malfor
     }
 }
 
-/// A directory that is taken over is one that is held, which means that all below it is. It counts with all its
-/// entries.
-fn take_held(path: &TreePath, id: DirId, left: &mut u64, store: &dyn PageStore) -> Result<Built, ChangeError> {
-    match recount(store, id, *left) {
+/// A directory that is taken over is one that is held, which means that all below it is.
+fn take_held(
+    path: &TreePath,
+    id: DirId,
+    counted: &mut HashMap<DirId, Built>,
+    store: &dyn PageStore,
+) -> Result<Built, ChangeError> {
+    if let Some(built) = counted.get(&id) {
+        return Ok(*built);
+    }
+    match recount(store, id, ENTRIES_MAX) {
         Ok(Some(built)) if built.id == id => {
-            *left = left.checked_sub(built.entries).ok_or_else(too_many)?;
+            counted.insert(id, built);
             Ok(built)
         }
-        Ok(_) => Err(rule("names a directory that holds too much").into()),
+        Ok(_) => Err(rule("names a directory that is none").into()),
         Err(PageError::Missing(_)) => Err(EditError::NoDirectory(path.clone()).into()),
         Err(error) => Err(EditError::Page(error).into()),
     }

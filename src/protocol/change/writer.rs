@@ -1,9 +1,7 @@
 //! The sender's side of CHANGES.
 
-use std::collections::HashSet;
-
 use super::columns::write;
-use super::{held, usual};
+use super::{Held, held, usual};
 use crate::protocol::limits::{CHANGES_PATHS_MAX, PACKED_TARGET};
 use crate::protocol::message::{Message, WireChange, WireContent, operation, tag};
 use crate::protocol::packed::pack_thoroughly;
@@ -16,7 +14,7 @@ use crate::tree::page::{PageError, PageSource};
 pub struct ChangeWriter<'a> {
     changes: Changes<'a>,
     /// Directories that the base has elsewhere.
-    held: HashSet<DirId>,
+    held: Held,
     done: bool,
 }
 
@@ -34,7 +32,7 @@ impl<'a> ChangeWriter<'a> {
         pages: &'a dyn PageSource,
         base: Option<DirId>,
         snapshot: DirId,
-        held: HashSet<DirId>,
+        held: Held,
     ) -> Self {
         Self { changes: changes(pages, base, Some(snapshot)), held, done: false }
     }
@@ -50,11 +48,11 @@ impl<'a> ChangeWriter<'a> {
                 self.done = true;
                 break;
             };
-            let Some(operation) = self.operation(&change) else { continue };
-            if operation == operation::HELD_DIRECTORY {
-                self.changes.skip_below();
+            let Some((operation, origin)) = self.operation(&change) else { continue };
+            if let Some(origin) = origin {
+                self.changes.compare_below(origin);
             }
-            let record = record(&last, &change, operation);
+            let record = record(&last, &change, operation, origin);
             size += weight(&record);
             last = change.path.as_bytes().to_vec();
             paths += last.len();
@@ -66,16 +64,19 @@ impl<'a> ChangeWriter<'a> {
         Ok(Some(Message { tag: tag::CHANGES, body: pack_thoroughly(&write(&records)) }))
     }
 
-    /// What is said of a change; `None` when what follows implies it.
-    fn operation(&self, change: &Change) -> Option<u8> {
-        let Some(new) = &change.new else { return Some(operation::REMOVE) };
+    /// What is said of a change, and which directory of the base it begins from; `None` when what follows implies it.
+    fn operation(&self, change: &Change) -> Option<(u8, Option<DirId>)> {
+        let Some(new) = &change.new else { return Some((operation::REMOVE, None)) };
         Some(match &new.body {
-            Body::File { .. } => operation::FILE,
-            Body::Link { .. } => operation::LINK,
+            Body::File { .. } => (operation::FILE, None),
+            Body::Link { .. } => (operation::LINK, None),
             Body::Directory { id, .. } => match change.old.as_ref().filter(|old| old.is_directory()) {
                 Some(old) if old.meta == new.meta && old.attributes == new.attributes => return None,
-                None if self.held.contains(id) => operation::HELD_DIRECTORY,
-                _ => operation::DIRECTORY,
+                Some(_) => (operation::DIRECTORY, None),
+                None => match self.held.origin(id) {
+                    Some(origin) => (operation::HELD_DIRECTORY, Some(origin)),
+                    None => (operation::DIRECTORY, None),
+                },
             },
         })
     }
@@ -93,7 +94,7 @@ fn weight(record: &WireChange) -> usize {
 }
 
 /// What the new entry has that does not follow from the old one.
-fn record(last: &[u8], change: &Change, operation: u8) -> WireChange {
+fn record(last: &[u8], change: &Change, operation: u8, origin: Option<DirId>) -> WireChange {
     let path = change.path.as_bytes();
     let keep = last.iter().zip(path).take_while(|(a, b)| a == b).count();
     let rest = path.get(keep..).unwrap_or_default().to_vec();
@@ -105,7 +106,7 @@ fn record(last: &[u8], change: &Change, operation: u8) -> WireChange {
     WireChange {
         mode: Some(new.meta.mode).filter(|mode| *mode != meta.mode),
         mtime: Some(new.meta.mtime).filter(|mtime| *mtime != meta.mtime),
-        content: content(old, new, operation),
+        content: content(old, new, origin),
         attributes: (old.map_or(&[][..], |old| &old.attributes) != new.attributes).then(|| new.attributes.clone()),
         ..nothing
     }
@@ -116,9 +117,9 @@ pub(super) fn is_alike(a: &Body, b: &Body) -> bool {
     std::mem::discriminant(a) == std::mem::discriminant(b)
 }
 
-fn content(old: Option<&Entry>, new: &Entry, operation: u8) -> Option<WireContent> {
+fn content(old: Option<&Entry>, new: &Entry, origin: Option<DirId>) -> Option<WireContent> {
     match &new.body {
-        Body::Directory { id, .. } => (operation == operation::HELD_DIRECTORY).then_some(WireContent::Directory(*id)),
+        Body::Directory { .. } => origin.map(WireContent::Directory),
         body if old.is_some_and(|old| old.body == *body) => None,
         Body::File { size, class, id } => {
             let before = match old.map(|old| &old.body) {

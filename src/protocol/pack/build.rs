@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{Pack, ends, files_message};
-use crate::protocol::change::{ChangeWriter, held as held_directories};
+use crate::protocol::change::{ChangeWriter, Held, held as held_directories};
 use crate::protocol::limits::{PACK_BYTES_MAX, PACK_CONTENT_MAX, PATHS_BYTES_MAX, PATHS_MAX, PUSH_CHANGES_MAX};
 use crate::protocol::message::{FileItem, Message, way};
 use crate::protocol::sender::{Source, file_at, internal};
@@ -91,7 +91,7 @@ fn select(
     source: &dyn Source,
     module: &str,
     (base, head): (DirId, DirId),
-    moved: &HashSet<DirId>,
+    moved: &Held,
     mut held: HashSet<FileId>,
 ) -> Result<Vec<FileItem>, u16> {
     let pages = source.pages();
@@ -100,8 +100,8 @@ fn select(
     while let Some(change) = all.next().transpose().map_err(|e| internal(&e))? {
         let Some(new) = change.new else { continue };
         let stays = change.old.as_ref().is_some_and(Entry::is_directory);
-        if !stays && new.directory_id().is_some_and(|id| moved.contains(&id)) {
-            all.skip_below();
+        if let Some(origin) = new.directory_id().filter(|_| !stays).and_then(|id| moved.origin(&id)) {
+            all.compare_below(origin);
         }
         let Body::File { id, size, .. } = new.body else { continue };
         if held.contains(&id) || is_elsewhere(source, module, base, &id)? {

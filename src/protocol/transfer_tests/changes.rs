@@ -7,11 +7,17 @@ use crate::tree::entry::{Meta, Mtime};
 use crate::tree::name::Name;
 
 const FILES: u32 = 5_000;
+/// Files of a tree whose sender is asked for each of them.
+const FEW: u32 = 1_000;
 
 /// `FILES` files of their own below `at`, some of them one directory deeper.
 fn many(at: &str) -> Files0 {
+    numbered(at, FILES)
+}
+
+fn numbered(at: &str, count: u32) -> Files0 {
     let path = |i| if i % 5 == 0 { format!("{at}/sub-{}/file-{i}", i % 7) } else { format!("{at}/file-{i}") };
-    (0..FILES).map(|i| (path(i), format!("the content of {i}").into_bytes())).collect()
+    (0..count).map(|i| (path(i), format!("the content of {i}").into_bytes())).collect()
 }
 
 /// Takes the changes from what the sender has to what it had; gives their bytes.
@@ -50,12 +56,31 @@ fn a_copied_directory_costs_one_record_wherever_it_stands() {
         let files = build(&sender).unwrap().files().len();
         assert_eq!(files, usize::from(copy.starts_with('d')), "content for {copy}");
     }
-    // What was copied and then edited is sent in full where it differs, without content of what is a copy.
-    let mut new: Files0 = with(many("a/new"));
-    new.insert("a/new/sub-3/file-5".into(), b"edited".to_vec());
-    let sender = Sender::new(&old, &new);
-    assert!(take(&sender, &old) > 32 * 4_000);
-    assert_eq!(build(&sender).unwrap().files().len(), 1);
+}
+
+#[test]
+fn a_directory_that_was_moved_or_copied_and_edited_costs_what_differs() {
+    let old = numbered("a/old-1.0", FEW);
+    for keeps in [false, true] {
+        let mut new = numbered("a/new-1.1", FEW);
+        for i in (0..FEW).step_by(20) {
+            new.insert(format!("a/new-1.1/sub-{}/file-{i}", i % 7), format!("edited {i}").into_bytes());
+        }
+        new.remove("a/new-1.1/file-1");
+        new.insert("a/new-1.1/sub-3/more".into(), b"more".to_vec());
+        if keeps {
+            new.extend(old.clone());
+        }
+        let sender = Sender::new(&old, &new);
+        let bytes = take(&sender, &old);
+        assert!(bytes < 52 * (32 + 16), "{bytes} bytes for 52 changes");
+        assert_eq!(build(&sender).unwrap().files().len(), 51);
+    }
+    // What has little of the other in it is new.
+    let mut new: Files0 = numbered("a/new-1.1", FEW).into_iter().take(200).collect();
+    new.extend((0..1_000u32).map(|i| (format!("a/new-1.1/other-{i}"), i.to_le_bytes().to_vec())));
+    let bytes = take(&Sender::new(&old, &new), &old);
+    assert!(bytes > 1_000 * 32, "{bytes}");
 }
 
 /// A tree of 100 directories of 300 files; `change` says what is there by number.
