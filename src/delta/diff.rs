@@ -43,20 +43,34 @@ pub struct Hashing {
 pub struct Search {
     hashing: Hashing,
     window: Window,
-    blocks: Vec<Block>,
-    /// The first block of a hash; the others follow by [`Block::next`].
-    first: HashMap<u32, u32, Plain>,
+    /// Of all blocks of all ranges, in order.
+    hashes: Vec<u32>,
+    ranges: Vec<Place>,
+    /// The last one of a hash that can be found; [`same`](Self::same) leads to those before it.
+    last: HashMap<u32, u32, Plain>,
+    /// Of a block that can be found, the one before it of the same hash.
+    same: HashMap<u32, u32, Plain>,
     filter: Filter,
+    /// How many can be found.
+    found: usize,
     mask: u32,
 }
 
+/// Old bytes that stand together, and the number of their first block.
+#[derive(Clone, Copy)]
+struct Place {
+    start: u64,
+    len: u64,
+    first: usize,
+}
+
+/// One block.
 #[derive(Clone, Copy)]
 struct Block {
+    number: usize,
     from: u64,
-    len: u32,
+    len: u64,
     hash: u32,
-    /// The next one of the same hash, if there is one: its number and one.
-    next: u32,
 }
 
 /// What stands around the new bytes.
@@ -73,43 +87,91 @@ impl Search {
     /// not looked at.
     #[must_use]
     pub fn new(hashing: Hashing, ranges: &[Range<'_>]) -> Self {
+        let (mut hashes, mut places) = (Vec::new(), Vec::with_capacity(ranges.len()));
+        for range in ranges {
+            let most = usize::try_from(count(range.len, hashing.block)).unwrap_or(usize::MAX);
+            let len = range.len.min(range.hashes.len() as u64 * hashing.block as u64);
+            places.push((range.start, len));
+            hashes.extend_from_slice(range.hashes.get(..most).unwrap_or(range.hashes));
+        }
+        Self::of_some(hashing, &places, hashes, |_| 1)
+    }
+
+    /// As [`new`](Self::new), with the hashes of all of `ranges` (where each begins, and its length). Of the blocks of a
+    /// range every so-manieth as `every` says of its number can be found by itself; the others are known when one beside
+    /// them was found.
+    #[must_use]
+    pub fn of_some(
+        hashing: Hashing,
+        ranges: &[(u64, u64)],
+        hashes: Vec<u32>,
+        every: impl Fn(usize) -> usize,
+    ) -> Self {
         let mask = if hashing.bits >= 32 { u32::MAX } else { (1 << hashing.bits) - 1 };
-        let total: usize = ranges.iter().map(|range| range.hashes.len()).sum();
         let (window, block) = (hashing.rabin.window(hashing.block), hashing.block);
+        let (mut places, mut first, mut chosen) = (Vec::with_capacity(ranges.len()), 0, Vec::new());
+        for (number, (start, len)) in ranges.iter().enumerate() {
+            places.push(Place { start: *start, len: *len, first });
+            // A shorter block at the end of a range is found by its place alone.
+            let whole = usize::try_from(*len / block as u64).unwrap_or(0);
+            chosen.extend((first..first + whole).step_by(every(number).max(1)));
+            first += usize::try_from(count(*len, block)).unwrap_or(0);
+        }
         let mut search = Self {
             hashing,
             window,
-            blocks: Vec::with_capacity(total),
-            first: HashMap::with_capacity_and_hasher(total, Plain),
-            filter: Filter::new(total),
+            hashes,
+            ranges: places,
+            last: HashMap::with_capacity_and_hasher(chosen.len(), Plain),
+            same: HashMap::with_hasher(Plain),
+            filter: Filter::new(chosen.len()),
+            found: chosen.len(),
             mask,
         };
-        for range in ranges {
-            let (mut from, end) = (range.start, range.start.saturating_add(range.len));
-            let most = usize::try_from(count(range.len, block)).unwrap_or(usize::MAX);
-            for hash in range.hashes.iter().take(most) {
-                let len = (end - from).min(block as u64);
-                search.add(Block { from, len: len as u32, hash: hash & mask, next: 0 });
-                from += len;
+        for number in chosen {
+            let Some(hash) = search.hashes.get(number).map(|hash| hash & mask) else { break };
+            search.filter.add(hash);
+            if let Some(before) = search.last.insert(hash, number as u32) {
+                search.same.insert(number as u32, before);
             }
         }
         search
     }
 
-    fn add(&mut self, mut block: Block) {
-        let number = self.blocks.len() as u32;
-        // A shorter block at the end of a range is found by its place alone.
-        if block.len as usize == self.hashing.block {
-            self.filter.add(block.hash);
-            block.next = self.first.insert(block.hash, number).map_or(0, |before| before + 1);
-        }
-        self.blocks.push(block);
+    /// The block of that number.
+    fn block(&self, number: usize) -> Option<Block> {
+        let range = self.ranges.get(self.ranges.partition_point(|range| range.first <= number).checked_sub(1)?)?;
+        self.block_in(range, number - range.first)
+    }
+
+    /// The block that begins at `from` of the old bytes.
+    fn block_at(&self, from: u64) -> Option<Block> {
+        let range = self.ranges.get(self.ranges.partition_point(|range| range.start <= from).checked_sub(1)?)?;
+        let (behind, size) = (from - range.start, self.hashing.block as u64);
+        let number = usize::try_from(behind / size).ok()?;
+        if behind % size == 0 { self.block_in(range, number) } else { None }
+    }
+
+    /// The block that ends at `to` of the old bytes.
+    fn block_before(&self, to: u64) -> Option<Block> {
+        let range = self.ranges.get(self.ranges.partition_point(|range| range.start < to).checked_sub(1)?)?;
+        let (behind, size) = ((to - range.start).min(range.len), self.hashing.block as u64);
+        let block = self.block_in(range, usize::try_from(behind.checked_sub(1)? / size).ok()?)?;
+        (block.from + block.len == to).then_some(block)
+    }
+
+    fn block_in(&self, range: &Place, behind: usize) -> Option<Block> {
+        let (size, number) = (self.hashing.block as u64, range.first + behind);
+        let at = behind as u64 * size;
+        let len = range.len.checked_sub(at).filter(|len| *len > 0)?.min(size);
+        let hash = *self.hashes.get(number)? & self.mask;
+        Some(Block { number, from: range.start + at, len, hash })
     }
 
     /// Whether there is anything to be found.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
+        self.hashes.is_empty()
     }
 
     /// The steps that make `new`; of two copies that follow each other the second comes from elsewhere.
@@ -125,38 +187,43 @@ impl Search {
 
     fn find(&self, new: &[u8], around: Around, made: &mut Made) {
         // So few of them that a chance match is less than one in a thousand.
-        let sure = (self.blocks.len() as u64).saturating_mul(new.len() as u64) >> (self.hashing.bits - 10) == 0;
+        let sure = (self.found as u64).saturating_mul(new.len() as u64) >> (self.hashing.bits - 10) == 0;
         while made.at < new.len() {
             self.run_on(new, made);
             let rest = new.get(made.at..).unwrap_or_default();
             let mut found = None;
             self.hashing.rabin.roll(&self.window, rest, |offset, hash| {
                 if self.filter.may_have(hash & self.mask) {
-                    found = self.candidate(new, made, offset, hash & self.mask, around, sure).map(|n| (offset, n));
+                    found = self.candidate(new, made, offset, hash & self.mask, around, sure).map(|b| (offset, b));
                 }
                 found.is_none()
             });
-            let Some((offset, number)) = found else { break };
-            made.literal(made.at + offset);
-            made.copy(&self.blocks, number);
+            let Some((offset, block)) = found else { break };
+            self.begin(new, made, made.at + offset, block);
         }
         self.tail(new, around, made);
     }
 
     /// Goes on with the blocks behind the last copy, as long as they agree.
     fn run_on(&self, new: &[u8], made: &mut Made) {
-        let Some(mut number) = made.place.and_then(|place| self.number_at(place)) else { return };
-        while let Some(block) = self.blocks.get(number)
-            && Some(block.from) == made.place
-            && self.agrees(new, made.at, block)
+        while let Some(block) = made.place.and_then(|place| self.block_at(place))
+            && self.agrees(new, made.at, &block)
         {
-            made.copy(&self.blocks, number);
-            number += 1;
+            made.copy(block.from, block.len);
         }
     }
 
-    fn number_at(&self, from: u64) -> Option<usize> {
-        self.blocks.binary_search_by_key(&from, |block| block.from).ok()
+    /// Begins a copy with `block`, which was found at `at`: with those before it that agree too.
+    fn begin(&self, new: &[u8], made: &mut Made, mut at: usize, block: Block) {
+        let (mut from, to) = (block.from, block.from + block.len);
+        while let Some(before) = self.block_before(from)
+            && let Some(place) = at.checked_sub(before.len as usize).filter(|place| *place >= made.at)
+            && self.agrees(new, place, &before)
+        {
+            (at, from) = (place, before.from);
+        }
+        made.literal(at);
+        made.copy(from, to - from);
     }
 
     fn agrees(&self, new: &[u8], at: usize, block: &Block) -> bool {
@@ -165,7 +232,7 @@ impl Search {
     }
 
     /// The block that stands `offset` behind what is made: one that is where it would be after a change in place, or one
-    /// behind which the next agrees too.
+    /// whose neighbour on either side agrees too.
     fn candidate(
         &self,
         new: &[u8],
@@ -174,39 +241,41 @@ impl Search {
         hash: u32,
         around: Around,
         sure: bool,
-    ) -> Option<usize> {
+    ) -> Option<Block> {
         let at = made.at + offset;
-        let mut next = self.first.get(&hash).map_or(0, |number| number + 1);
+        let mut next = self.last.get(&hash).copied();
         let mut best = None;
         for _ in 0..CANDIDATES_MAX {
-            let Some(number) = (next as usize).checked_sub(1) else { break };
-            let Some(block) = self.blocks.get(number) else { break };
+            let Some(block) = next.and_then(|number| self.block(number as usize)) else { break };
             let in_place = made.place.is_some_and(|place| place + offset as u64 == block.from)
                 || around.after.is_some_and(|after| after.checked_sub((new.len() - at) as u64) == Some(block.from));
             if in_place {
-                return Some(number);
+                return Some(block);
             }
-            let end = block.from + u64::from(block.len);
-            let behind = self.blocks.get(number + 1).filter(|behind| behind.from == end);
-            let goes_on = behind.is_some_and(|behind| self.agrees(new, at + block.len as usize, behind));
-            if goes_on || sure {
-                best = best.or(Some(number));
+            let behind = || {
+                let behind = self.block_at(block.from + block.len);
+                behind.is_some_and(|behind| self.agrees(new, at + block.len as usize, &behind))
+            };
+            let before = || {
+                let before = self.block_before(block.from);
+                let place = before.and_then(|before| at.checked_sub(before.len as usize).map(|place| (place, before)));
+                place.is_some_and(|(place, before)| place >= made.at && self.agrees(new, place, &before))
+            };
+            if best.is_none() && (sure || behind() || before()) {
+                best = Some(block);
             }
-            next = block.next;
+            next = self.same.get(&(block.number as u32)).copied();
         }
         best
     }
 
     /// What is left at the end may be the short last block of the old bytes before the match behind.
     fn tail(&self, new: &[u8], around: Around, made: &mut Made) {
-        let Some(after) = around.after else { return };
-        let below = self.blocks.partition_point(|block| block.from < after);
-        let Some(number) = below.checked_sub(1) else { return };
-        let Some(block) = self.blocks.get(number) else { return };
+        let Some(block) = around.after.and_then(|after| self.block_before(after)) else { return };
         let Some(at) = new.len().checked_sub(block.len as usize).filter(|at| *at >= made.at) else { return };
-        if block.from + u64::from(block.len) == after && self.agrees(new, at, block) {
+        if self.agrees(new, at, &block) {
             made.literal(at);
-            made.copy(&self.blocks, number);
+            made.copy(block.from, block.len);
         }
     }
 }
@@ -227,15 +296,13 @@ impl Made {
         self.at = to;
     }
 
-    fn copy(&mut self, blocks: &[Block], number: usize) {
-        let Some(block) = blocks.get(number) else { return };
-        let more = u64::from(block.len);
+    fn copy(&mut self, from: u64, more: u64) {
         match self.steps.last_mut() {
-            Some(Step::Copy { from, len }) if *from + *len == block.from => *len += more,
-            _ => self.steps.push(Step::Copy { from: block.from, len: more }),
+            Some(Step::Copy { from: before, len }) if *before + *len == from => *len += more,
+            _ => self.steps.push(Step::Copy { from, len: more }),
         }
-        self.at += block.len as usize;
-        self.place = Some(block.from + more);
+        self.at += usize::try_from(more).unwrap_or(usize::MAX);
+        self.place = Some(from + more);
     }
 }
 
@@ -396,6 +463,19 @@ mod tests {
         let (found, made) = steps(&old, &new, BLOCK, 24, Around { before: Some(0), after: None });
         assert_eq!(made, new);
         assert!(literal_bytes(&found) <= 2 * BLOCK as u64, "{found:?}");
+    }
+
+    #[test]
+    fn blocks_beside_one_that_is_found_are_known_too() {
+        let old = noise(7, 40_000);
+        let new = [&noise(8, 500), &old[10_000..14_000], &noise(9, 300), &old[30_000..30_700], &noise(10, 90)].concat();
+        let (rabin, mut hashes) = (Arc::new(rabin()), Vec::new());
+        rabin.list(&old, BLOCK, &mut hashes);
+        let hashing = Hashing { rabin, block: BLOCK, bits: 32 };
+        let search = Search::of_some(hashing, &[(0, old.len() as u64)], hashes, |_| 4);
+        let found = search.steps(&new, Around::default());
+        assert_eq!(carry_out(&found, &old, &new), new);
+        assert!(literal_bytes(&found) <= 890 + 4 * BLOCK as u64, "{found:?}");
     }
 
     proptest! {

@@ -64,8 +64,7 @@ struct Step {
 }
 
 /// What is climbed, one step a batch. Levels between these take longer than the one below and give little more.
-const STEPS: [Step; 6] = [
-    Step { level: 1, cost: 0.7 },
+const STEPS: [Step; 5] = [
     Step { level: 3, cost: 1.0 },
     Step { level: 6, cost: 3.0 },
     Step { level: 9, cost: 4.0 },
@@ -73,10 +72,10 @@ const STEPS: [Step; 6] = [
     Step { level: 19, cost: 110.0 },
 ];
 /// The step while nothing is known of the line, and the lowest one of a short answer.
-const START: usize = 2;
-const FAST: usize = 1;
+const START: usize = 1;
+const FAST: usize = 0;
 /// The step from which batches may be long: only there do they become smaller by it.
-const LONG: usize = 4;
+const LONG: usize = 3;
 /// Nanoseconds for a byte at a cost of 1 before anything was measured, and at least: data that does not shrink takes
 /// next to no time, and says nothing of what comes behind it.
 const UNIT: f64 = 3.5;

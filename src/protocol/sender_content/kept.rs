@@ -4,33 +4,19 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::layout::{Old, Run};
-use crate::delta::blocks::{Range, count};
+use crate::delta::blocks::count;
 use crate::delta::diff::{Hashing, Search, Step};
 use crate::delta::rabin::Rabin;
 use crate::tree::hash::ChunkId;
 
-/// Blocks that are searched for at once; of a file in which more has changed, those near by.
-const SEARCHED_MAX: usize = 1_000_000;
-/// Of those, the share that lies before the place that is looked at.
-const BEFORE_PERCENT: usize = 25;
+/// Blocks of chunks that the new version does not have that can be found by themselves.
+const GONE_FOUND_MAX: usize = 700_000;
+/// Blocks of other chunks that can: what is new may be like what stands elsewhere.
+const SHARED_FOUND_MAX: usize = 300_000;
 
-/// The chunks of an old version that the new one does not have, by their blocks.
+/// An old version by its blocks.
 pub(super) struct Kept {
-    hashing: Hashing,
-    hashes: Vec<u32>,
-    gone: Vec<Gone>,
-    search: Option<Search>,
-    /// Which of `gone` it knows.
-    from: usize,
-    to: usize,
-}
-
-/// A chunk of the old version.
-struct Gone {
-    start: u64,
-    len: u64,
-    /// The first of its hashes.
-    first: usize,
+    search: Search,
 }
 
 impl Kept {
@@ -42,55 +28,28 @@ impl Kept {
         old: &Old,
         shared: &HashSet<ChunkId>,
     ) -> Option<Self> {
-        let (mut gone, mut first) = (Vec::new(), 0);
+        let (mut ranges, mut gone, mut other, mut total) = (Vec::with_capacity(old.chunks().len()), 0, 0, 0);
         for (chunk, start) in old.chunks() {
             let len = u64::from(chunk.len);
-            if !shared.contains(&chunk.id) {
-                gone.push(Gone { start: *start, len, first });
-            }
-            first += usize::try_from(count(len, block)).ok()?;
+            let blocks = usize::try_from(count(len, block)).ok()?;
+            *(if shared.contains(&chunk.id) { &mut other } else { &mut gone }) += blocks;
+            total += blocks;
+            ranges.push((*start, len));
         }
+        if total != hashes.len() {
+            return None;
+        }
+        let (of_gone, of_other) = (gone.div_ceil(GONE_FOUND_MAX), other.div_ceil(SHARED_FOUND_MAX));
+        let every = |number: usize| {
+            let shared = old.chunks().get(number).is_some_and(|(chunk, _)| shared.contains(&chunk.id));
+            if shared { of_other } else { of_gone }
+        };
         let hashing = Hashing { rabin, block, bits: u32::BITS };
-        (first == hashes.len()).then_some(Self { hashing, hashes, gone, search: None, from: 0, to: 0 })
+        Some(Self { search: Search::of_some(hashing, &ranges, hashes, every) })
     }
 
     /// The steps that make `bytes`, which are those of `run`.
-    pub(super) fn steps(&mut self, bytes: &[u8], run: &Run) -> Vec<Step> {
-        self.look_near(run.gap.map(|gap| gap.0));
-        self.search.as_ref().map_or_else(Vec::new, |search| search.steps(bytes, run.around))
-    }
-
-    /// Makes a search for what is around `place`, unless the last one will do.
-    fn look_near(&mut self, place: Option<u64>) {
-        let at = place.map_or(self.from, |place| self.gone.partition_point(|gone| gone.start + gone.len <= place));
-        let in_middle = self.to == self.gone.len() || at < self.from + (self.to - self.from) / 2;
-        if self.search.is_some() && in_middle {
-            return;
-        }
-        let blocks = |gone: &Gone| usize::try_from(count(gone.len, self.hashing.block)).unwrap_or(usize::MAX);
-        let mut room = SEARCHED_MAX * BEFORE_PERCENT / 100;
-        let before = self.gone.get(..at).unwrap_or_default().iter().rev().take_while(|gone| {
-            room = room.saturating_sub(blocks(gone));
-            room > 0
-        });
-        self.from = at - before.count();
-        let mut room = SEARCHED_MAX;
-        let taken = self.gone.get(self.from..).unwrap_or_default().iter().take_while(|gone| {
-            room = room.saturating_sub(blocks(gone));
-            room > 0
-        });
-        self.to = self.from + taken.count();
-        let ranges: Vec<Range<'_>> = self
-            .gone
-            .get(self.from..self.to)
-            .unwrap_or_default()
-            .iter()
-            .map(|gone| Range {
-                start: gone.start,
-                len: gone.len,
-                hashes: self.hashes.get(gone.first..gone.first + blocks(gone)).unwrap_or_default(),
-            })
-            .collect();
-        self.search = Some(Search::new(self.hashing.clone(), &ranges));
+    pub(super) fn steps(&self, bytes: &[u8], run: &Run) -> Vec<Step> {
+        self.search.steps(bytes, run.around)
     }
 }

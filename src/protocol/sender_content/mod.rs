@@ -11,6 +11,7 @@ mod kept;
 mod layout;
 mod look;
 mod stored;
+mod vanished;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use self::emit::{Emitter, Out};
 use self::kept::Kept;
 use self::layout::{Old, Part, by_bits, over};
 use self::stored::{Chunks, Stored};
+use self::vanished::Vanished;
 use super::effort::Effort;
 use super::limits::{BLOCKS_MAX, FILES_WAITING_MAX, LEAVES_MAX, LOOKS_AHEAD_MAX, PIECES_AHEAD_MAX};
 use super::message::{Blocks, FileItem, Files, LeafRefs, Look, Message, refusal, tag, way};
@@ -58,6 +60,8 @@ pub(super) struct ContentAnswer<'s> {
     asks: bool,
     /// Entries that may still be looked at by name.
     names_left: usize,
+    /// What the base has and the tree has not, once that was looked for.
+    vanished: Option<Vanished>,
 }
 
 /// As [`Output`]; a batch comes with the context of its literals.
@@ -150,6 +154,7 @@ impl<'s> ContentAnswer<'s> {
             hashing,
             asks: true,
             names_left: alike::BUDGET,
+            vanished: None,
         }
     }
 
@@ -405,6 +410,14 @@ impl<'s> ContentAnswer<'s> {
             if let Some(similar) = source.similar(&self.module, base, samples.ids()) {
                 from = file_at(source, base, &similar)?.map(|old| (similar, old));
             }
+            if from.is_none() {
+                let vanished = match self.vanished.take() {
+                    Some(vanished) => vanished,
+                    None => Vanished::between(pages, base, self.top)?,
+                };
+                from = vanished.similar(&samples);
+                self.vanished = Some(vanished);
+            }
         }
         if from.is_none() && stored.class == Class::Fine {
             from = alike(pages, base, path, stored.size, &mut self.names_left).map_err(|e| internal(&e))?;
@@ -417,9 +430,6 @@ impl<'s> ContentAnswer<'s> {
     fn kept(&mut self, source: &dyn Source, entry: &Entry, old: &Old, shared: &HashSet<ChunkId>) -> Option<Kept> {
         let Body::File { id, size, .. } = entry.body else { return None };
         let block = kept_block(size)?;
-        if shared.len() == old.chunks().len() {
-            return None;
-        }
         let rabin = self.hashing.index(source)?;
         Kept::new(rabin, block, source.block_list(&self.module, &id)?, old, shared)
     }
