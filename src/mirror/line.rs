@@ -1,6 +1,7 @@
 //! A peer's line, as the operations of a node use it: requests on streams, answers as messages, failures in three
 //! lines.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::dial::{dial, lost, unexpected};
@@ -20,6 +21,8 @@ pub(super) struct Line {
     /// The module that is spoken of.
     pub(super) module: String,
     timeout: Duration,
+    /// The other end mirrors the module in part.
+    partial: AtomicBool,
 }
 
 /// One request and its answer.
@@ -41,7 +44,7 @@ impl Line {
         timeout: Duration,
     ) -> Self {
         let (runtime, host, module) = (runtime.clone(), host.clone(), module.to_owned());
-        Self { channel, runtime, host, module, timeout }
+        Self { channel, runtime, host, module, timeout, partial: AtomicBool::new(false) }
     }
 
     /// Calls `host` for this one purpose.
@@ -80,6 +83,17 @@ impl Line {
     /// [`Failure`] when the connection is lost.
     pub(super) fn send_on(&self, stream: &Stream, message: Message) -> Result<(), Failure> {
         self.runtime.block_on(stream.send(message.tag, message.body)).map_err(|e| lost(&self.host, &e))
+    }
+
+    /// Notes that the other end mirrors the module in part.
+    pub(super) fn set_partial(&self) {
+        self.partial.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the other end has said that it mirrors the module in part.
+    #[must_use]
+    pub(super) fn is_partial(&self) -> bool {
+        self.partial.load(Ordering::Relaxed)
     }
 
     /// Bytes that went out and came in so far, everything counted.

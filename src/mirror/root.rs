@@ -8,6 +8,7 @@ use super::config::{Kind, Own};
 use super::desk::Desk;
 use super::failure::{Exit, Failure};
 use super::gathering::Ready;
+use super::ignore::patterns;
 use super::monitor::{Monitor, Phase};
 use super::node::Local;
 use super::past::forget_old;
@@ -95,6 +96,9 @@ impl Root<'_> {
         ready: Option<&Ready>,
         monitor: &dyn Monitor,
     ) -> Result<Local, Failure> {
+        let patterns = patterns(dir, path, &self.own.exclude)?;
+        // With other patterns it would be another tree.
+        let known = known.filter(|known| known.unseen == patterns);
         let touched = match (&known, ready.filter(|ready| !ready.all)) {
             (Some(known), Some(ready)) => Some(Touched { base: known.top, base_meta: known.meta, paths: &ready.paths }),
             _ => None,
@@ -107,13 +111,13 @@ impl Root<'_> {
             module: self.site.index.module_number(self.name).map_err(index_failure)?,
             dir,
             shown: path,
-            exclude: &exclude(&self.own.exclude)?,
+            exclude: &exclude(&patterns)?,
             previous: last.map(|last| last.head.snapshot),
             classes: &no_classes,
             touched: touched.as_ref(),
             held: &held,
         };
-        Ok(Local::from(&survey.run(monitor)?))
+        Ok(Local::new(&survey.run(monitor)?, patterns))
     }
 
     /// Serves the new head, and makes at once what followers of the last one need.
