@@ -138,7 +138,9 @@ pub fn not_in_part(host: &Host, module: &str) -> Failure {
         Exit::Partial,
         format!("cannot get all of {module} from {host}"),
         format!("{host} mirrors {module} in part, and not all that is wanted here is in its part"),
-        format!("sync it from the root, or from a mirra that has all of it; or take no more than {host} does: --exclude"),
+        format!(
+            "sync it from the root, or from a mirra that has all of it; or take no more than {host} does: --exclude"
+        ),
     )
 }
 

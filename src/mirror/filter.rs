@@ -43,10 +43,7 @@ impl Filter {
     ///
     /// # Errors
     /// A sentence.
-    pub fn parse<S: AsRef<str>>(
-        rules: impl IntoIterator<Item = S>,
-        delete_excluded: bool,
-    ) -> Result<Self, String> {
+    pub fn parse<S: AsRef<str>>(rules: impl IntoIterator<Item = S>, delete_excluded: bool) -> Result<Self, String> {
         let rules = rules.into_iter().map(|rule| rule.as_ref().parse()).collect::<Result<Vec<Rule>, _>>()?;
         if rules.len() > RULES_MAX {
             return Err(format!("there are {} rules, of {RULES_MAX} that may be", rules.len()));

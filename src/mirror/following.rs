@@ -113,6 +113,10 @@ impl Following {
             at: published.as_ref().map(|stored| stored.id).filter(|_| !partial),
             root: known.roots.last().map_or(0, |(version, _)| *version),
         };
+        if node.takes_other_than_is_held(module, &self.desk)? {
+            // It is looked at as soon as the source has answered, and becomes what the rules say now.
+            *self.desk.work() = None;
+        }
         let stream = Arc::new(line.live());
         let shared = Arc::new(Shared::default());
         let reader = Reader {
@@ -316,13 +320,20 @@ impl Work<'_> {
     /// Looks at the whole directory, and mends what someone else has changed.
     fn repair(&mut self) -> Result<(), Failure> {
         let Some(published) = &self.published else { return Ok(()) };
+        if self.shared.partial.load(Ordering::Relaxed) {
+            self.line.set_partial();
+        }
         let index = &self.following.site.index;
         let Some(belief) = recall(index, self.module, &published.id).map_err(index_failure)? else { return Ok(()) };
         let desk = &self.following.desk;
         let mut local: std::sync::MutexGuard<'_, Option<Local>> = desk.work();
         let monitor = desk.monitor(&self.following.stop);
-        match self.node.bring_up(self.line, &belief, &mut local, None, &monitor) {
-            Ok(_) | Err(Setback::Superseded(_)) => Ok(()),
+        let brought = self.node.bring_up(self.line, &belief, &mut local, None, &monitor);
+        drop(monitor);
+        drop(local);
+        match brought {
+            Ok(_) => self.show(),
+            Err(Setback::Superseded(_)) => Ok(()),
             Err(Setback::Failed(failure)) => Err(failure),
         }
     }

@@ -70,11 +70,7 @@ impl<'a> PartDescent<'a> {
     ///
     /// # Errors
     /// [`DescentError::Malformed`].
-    pub fn pages(
-        &mut self,
-        body: &[u8],
-        fetched: &mut HashMap<[u8; ID_LEN], Vec<u8>>,
-    ) -> Result<(), DescentError> {
+    pub fn pages(&mut self, body: &[u8], fetched: &mut HashMap<[u8; ID_LEN], Vec<u8>>) -> Result<(), DescentError> {
         let list: Vec<serde_bytes::ByteBuf> = decode("pages", &unpack(body)?)?;
         if list.is_empty() {
             return Err(Malformed::Rule { what: "pages", rule: "none are in the message" }.into());
@@ -202,4 +198,109 @@ impl<'a> PartDescent<'a> {
 fn deeper(path: TreePath) -> Result<Arc<TreePath>, Malformed> {
     bounded("names of a path", path.depth() as u64, PATH_DEPTH_MAX as u64)?;
     Ok(Arc::new(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::packed::pack;
+    use crate::protocol::sender::{bit, references};
+    use crate::tree::codec::encode;
+    use crate::tree::dir::{Built, build};
+    use crate::tree::entry::{Body, Entry, Meta};
+    use crate::tree::name::Name;
+    use crate::tree::page::{PageSink, Pages};
+    use crate::tree::part::part_of;
+
+    fn entry(name: &str, body: Body) -> Entry {
+        Entry { name: Name::new(name.as_bytes()).unwrap(), meta: Meta::default(), body, attributes: vec![] }
+    }
+
+    fn link(name: &str) -> Entry {
+        entry(name, Body::Link { target: b"target".to_vec().into() })
+    }
+
+    /// `a/x` and `b/x` with the same 700 links, and `c` with one.
+    fn tree(pages: &mut Pages) -> (Built, DirId) {
+        let many: Vec<_> = (0..700).map(|i| link(&format!("l{i:03}"))).collect();
+        let x = build(&many, pages).unwrap();
+        let a = build(&[entry("x", x.body())], pages).unwrap();
+        let b = build(&[entry("x", x.body()), link("y")], pages).unwrap();
+        let c = build(&[link("one")], pages).unwrap();
+        let top = [entry("a", a.body()), entry("b", b.body()), entry("c", c.body())];
+        (build(&top, pages).unwrap(), x.id)
+    }
+
+    fn page(pages: &Pages, id: &DirId) -> Vec<u8> {
+        pages.page(id.as_bytes()).unwrap().unwrap()
+    }
+
+    /// Lets a descent ask for what it lacks; gives the pages that came.
+    fn run(tree: Built, pages: &Pages, whole: &Pages, single: &Pages, leaves_out: LeavesOut<'_>) -> Vec<DirId> {
+        let mut descent = PartDescent::new(tree.id, tree.entries, leaves_out);
+        let (mut round, mut came) = (vec![tree.id], Vec::new());
+        let mut fetched = single.clone();
+        if descent.is_held(Held { whole, single }).unwrap() {
+            return came;
+        }
+        loop {
+            let list: Vec<_> = round.iter().map(|id| serde_bytes::ByteBuf::from(page(pages, id))).collect();
+            let found: Vec<DirId> = list
+                .iter()
+                .flat_map(|bytes| references(&Page::<DirKind>::decode(bytes, Trust::Peer).unwrap()))
+                .collect();
+            descent.pages(&pack(&encode(&list)), &mut fetched).unwrap();
+            came.append(&mut round);
+            let next = descent.next_round(Held { whole, single: &fetched }).unwrap();
+            let Some(want) = next.expect("the round is over") else { break };
+            assert_eq!(want.body.len(), found.len().div_ceil(8));
+            round = found.into_iter().enumerate().filter(|(i, _)| bit(&want.body, *i)).map(|(_, id)| id).collect();
+        }
+        assert!(part_of(&fetched, tree, leaves_out, &mut Pages::new()).unwrap().is_some());
+        came
+    }
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn pages_of_what_is_left_out_are_not_asked_for_and_equal_ones_once() {
+        let mut pages = Pages::new();
+        let (top, x) = tree(&mut pages);
+        let none = Pages::new();
+        let all = run(top, &pages, &none, &none, &|_, _, _| false);
+        assert_eq!(all.len(), pages.len());
+        let no_x = run(top, &pages, &none, &none, &|_, name, _| name.as_bytes() == b"x");
+        assert!(no_x.len() == 4 && !no_x.contains(&x));
+        // It is wanted at one of its two places.
+        let one_x = run(top, &pages, &none, &none, &|place, name, _| place == &path("a") && name.as_bytes() == b"x");
+        assert_eq!(one_x.len(), pages.len());
+    }
+
+    #[test]
+    fn what_is_held_is_not_asked_for_where_all_below_it_is() {
+        let mut pages = Pages::new();
+        let (top, x) = tree(&mut pages);
+        let none = Pages::new();
+        let no_x = |_: &TreePath, name: &Name, _: bool| name.as_bytes() == b"x";
+        let first = run(top, &pages, &none, &none, &no_x);
+        let mut single = Pages::new();
+        first.iter().for_each(|id| single.put(id.as_bytes(), &page(&pages, id)).unwrap());
+        assert!(run(top, &pages, &none, &single, &no_x).is_empty());
+        // With other rules something is missing below pages that are held.
+        let more = run(top, &pages, &none, &single, &|_, _, _| false);
+        assert!(more.contains(&x) && more.len() == pages.len() - 1, "all but c");
+        assert!(run(top, &pages, &pages, &none, &no_x).is_empty());
+    }
+
+    #[test]
+    fn a_tree_of_more_pages_than_its_head_says_is_refused() {
+        let mut pages = Pages::new();
+        let (top, _) = tree(&mut pages);
+        let held = Held { whole: &Pages::new(), single: &pages };
+        let is_held = |entries| PartDescent::new(top.id, entries, &|_, _, _| false).is_held(held);
+        assert!(is_held(top.entries).unwrap());
+        assert!(matches!(is_held(2), Err(DescentError::Malformed(_))));
+    }
 }

@@ -8,9 +8,7 @@ use std::collections::VecDeque;
 
 use super::change::ChangeWriter;
 use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX, PACKED_TARGET, PATHS_MAX, PATHS_WAITING_MAX};
-use super::message::{
-    AtHead, Chunks, List, Message, Module, Partial, Paths, Poll, Refused, State, Tree, refusal, tag,
-};
+use super::message::{AtHead, Chunks, List, Message, Module, Partial, Paths, Poll, Refused, State, Tree, refusal, tag};
 use super::packed::pack;
 use super::sender_content::ContentAnswer;
 use crate::tree::codec::{decode, encode};
@@ -213,7 +211,9 @@ impl<'s> Answer<'s> {
 
     fn go_on(&mut self, message: Option<&Message>) -> Result<(), u16> {
         match (&mut self.work, message) {
-            (Work::Descent { round, references, .. }, Some(message)) if message.tag == tag::WANT && round.is_empty() => {
+            (Work::Descent { round, references, .. }, Some(message))
+                if message.tag == tag::WANT && round.is_empty() =>
+            {
                 *round = wanted(references, &message.body)?;
                 references.clear();
                 Ok(())

@@ -196,9 +196,11 @@ mod tests {
         let said = Built { entries: 1_000, ..whole };
         assert!(part_of(&pages, said, &|_, _, _| false, &mut Pages::new()).unwrap().is_none());
         let lone = build(&[file("x")], &mut pages).unwrap();
-        let twice = Page::<DirKind>::Upper(1, (0..2).map(|_| {
-            crate::tree::dir::DirRef(Name::new(b"x").unwrap(), lone.id, 1)
-        }).collect()).encode();
+        let twice = Page::<DirKind>::Upper(
+            1,
+            (0..2).map(|_| crate::tree::dir::DirRef(Name::new(b"x").unwrap(), lone.id, 1)).collect(),
+        )
+        .encode();
         let id = DirId::of(&twice);
         pages.put(id.as_bytes(), &twice).unwrap();
         let top = Built { id, entries: 9, bytes: 9 };

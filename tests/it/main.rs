@@ -7,6 +7,7 @@ mod control;
 mod corpus;
 mod demo;
 mod exits;
+mod filters;
 mod fixture;
 mod home;
 mod interrupted;

@@ -29,6 +29,7 @@ impl Rules {
                 Given::Include(pattern) => rules.push(format!("+ {pattern}")),
                 Given::Exclude(pattern) => rules.push(pattern),
                 Given::From(path) => {
+                    #[expect(clippy::disallowed_methods, reason = "the operator names the path")]
                     let text = std::fs::read_to_string(&path).map_err(|error| {
                         let fix = "name a readable text file with one pattern a line";
                         let what = format!("cannot read the rules in {}", path.display());
@@ -46,8 +47,14 @@ impl Args for Rules {
     fn augment_args(command: Command) -> Command {
         let many = |name: &'static str| Arg::new(name).long(name).action(ArgAction::Append);
         command
-            .arg(many("include").value_name("PAT").help("Take what fits, whatever rules behind this one say; repeatable"))
-            .arg(many("exclude").value_name("PAT").help("Leave out what fits; of all rules the first that fits decides"))
+            .arg(
+                many("include")
+                    .value_name("PAT")
+                    .help("Take what fits, whatever rules behind this one say; repeatable"),
+            )
+            .arg(
+                many("exclude").value_name("PAT").help("Leave out what fits; of all rules the first that fits decides"),
+            )
             .arg(
                 many("exclude-from")
                     .value_name("FILE")

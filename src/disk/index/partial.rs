@@ -58,7 +58,8 @@ impl Batch<'_> {
             self.run("write to", "DELETE FROM part_page WHERE module = ?1", [module.0])?;
             return self.run("write to", "DELETE FROM part WHERE module = ?1", [module.0]).map(drop);
         };
-        let sql = "INSERT OR REPLACE INTO part(module, rules, head, tree, entries, bytes) VALUES(?1, ?2, ?3, ?4, ?5, ?6)";
+        let sql =
+            "INSERT OR REPLACE INTO part(module, rules, head, tree, entries, bytes) VALUES(?1, ?2, ?3, ?4, ?5, ?6)";
         let (entries, bytes) = (tree.entries.cast_signed(), tree.bytes.cast_signed());
         let values = (module.0, rules, head.as_bytes(), tree.id.as_bytes(), entries, bytes);
         self.run("write to", sql, values).map(drop)
@@ -77,11 +78,7 @@ impl Batch<'_> {
     ///
     /// # Errors
     /// [`IndexError::Sql`].
-    pub fn prune_part_pages(
-        &mut self,
-        module: ModuleNumber,
-        keep: &HashSet<[u8; ID_LEN]>,
-    ) -> Result<(), IndexError> {
+    pub fn prune_part_pages(&mut self, module: ModuleNumber, keep: &HashSet<[u8; ID_LEN]>) -> Result<(), IndexError> {
         let sql = "SELECT id FROM part_page WHERE module = ?1";
         let ids: Vec<[u8; ID_LEN]> = self.all(sql, [module.0], |row| row.get(0))?;
         for id in ids.iter().filter(|id| !keep.contains(*id)) {

@@ -61,8 +61,7 @@ impl Session<'_> {
             }
         }
         let exclude = &self.node.filter.exclude()?;
-        let (module, stage, line, head, monitor) =
-            (self.module, &self.stage, self.line, self.belief.id, self.monitor);
+        let (module, stage, line, head, monitor) = (self.module, &self.stage, self.line, self.belief.id, self.monitor);
         let part = PartTask { index, module, stage, line, head, whole, exclude, monitor }.take()?;
         Ok(Goal { tree: part.tree, way: Some(part.way) })
     }
@@ -74,11 +73,7 @@ impl Session<'_> {
     }
 
     fn has_rules_of(&self, part: &Part) -> bool {
-        part.rules == self.rules()
-    }
-
-    fn rules(&self) -> String {
-        self.node.filter.texts().join("\n")
+        part.rules == self.node.rules()
     }
 
     /// What the target shall be, seen from what it is: a directory that the goal does not have stays as long as it holds
@@ -95,9 +90,8 @@ impl Session<'_> {
             if !directory(&change.old) || directory(&change.new) {
                 continue;
             }
-            let failed = |e: io::Error| {
-                Failure::local(format!("cannot read {}/{}", self.node.into.display(), change.path), &e)
-            };
+            let failed =
+                |e: io::Error| Failure::local(format!("cannot read {}/{}", self.node.into.display(), change.path), &e);
             for path in self.holders(&change.path).map_err(failed)? {
                 if change.new.is_some() {
                     return Err(self.in_the_way(&change.path));
@@ -165,7 +159,7 @@ impl Session<'_> {
     /// Records that what is wanted stands on disk.
     pub(super) fn settle(&self, goal: &Goal, aim: Built) -> Result<(), Failure> {
         let filter = self.node.filter;
-        let part = Part { rules: self.rules(), head: self.belief.id, tree: goal.tree };
+        let part = Part { rules: self.node.rules(), head: self.belief.id, tree: goal.tree };
         let part = filter.is_partial().then_some(part);
         let published = self.published.is_some_and(|(id, _)| id == self.belief.id);
         if self.settled && published && self.part == part {

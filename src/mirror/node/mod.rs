@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use apply::Published;
 
+use super::desk::Desk;
 use super::dial::{chain, not_in_part};
 use super::failure::{Exit, Failure};
 use super::filter::Filter;
@@ -231,11 +232,39 @@ impl Node<'_> {
         let part = self.index.reader().and_then(|reader| reader.part(module)).map_err(index_failure)?;
         let published = self.published(module, part.as_ref())?;
         let unseen = if self.sees_all() { Exclude::nothing() } else { self.filter.exclude()? };
-        let session =
-            Session { node: self, name, module, target, stage, line, belief, unseen, published, part, settled, monitor };
+        let session = Session {
+            node: self,
+            name,
+            module,
+            target,
+            stage,
+            line,
+            belief,
+            unseen,
+            published,
+            part,
+            settled,
+            monitor,
+        };
         // Of a directory in the place of the one that was known, nothing is known.
         local.take_if(|local| !settled || local.unseen != self.unseen_patterns());
         session.run(local, pack)
+    }
+
+    /// Whether the rules are others than those by which the directory was last brought up to date.
+    ///
+    /// # Errors
+    /// [`Failure`] of the index.
+    pub(super) fn takes_other_than_is_held(&self, module: ModuleNumber, desk: &Desk) -> Result<bool, Failure> {
+        let part = self.index.reader().and_then(|reader| reader.part(module)).map_err(index_failure)?;
+        let rules = self.filter.is_partial().then(|| self.rules());
+        let seen = desk.work().as_ref().is_none_or(|local| local.unseen == self.unseen_patterns());
+        Ok(part.map(|part| part.rules) != rules || !seen)
+    }
+
+    /// The rules in one text.
+    fn rules(&self) -> String {
+        self.filter.texts().join("\n")
     }
 
     /// Whether the directory is looked at with everything in it.

@@ -3,8 +3,8 @@
 use mirra::protocol::batch::{Batch, BatchWriter, Side, Step, context};
 use mirra::protocol::hello::Hello;
 use mirra::protocol::message::{
-    At, AtHead, Chunks, Content, FileItem, Files, Follow, LeafRefs, List, Message, Module, Offer, Paths, Poll, Refused,
-    Route, State, Tree, WireChange, operation, refusal, tag, way,
+    At, AtHead, Chunks, Content, FileItem, Files, Follow, LeafRefs, List, Message, Module, Offer, Partial, Paths, Poll,
+    Refused, Route, State, Tree, WireChange, operation, refusal, tag, way,
 };
 use mirra::protocol::noise::{Initiator, Responder, Sealer, SecretKey};
 use mirra::protocol::packed::{pack, unpack, unpack_exactly};
@@ -110,6 +110,7 @@ fn messages() {
         plain("FOLLOW, first contact", {
             Message::new(tag::FOLLOW, &Follow { module: module.clone(), have: None, at: None, root: 0 })
         }),
+        plain("PARTIAL", Message::new(tag::PARTIAL, &Partial(module.clone()))),
         plain("FOLLOW", Message::new(tag::FOLLOW, &Follow { module, have: Some(head), at: Some(head), root: 1 })),
         plain("ROUTE: through one node", {
             let root = Route::extend(None, [1; 16]);
