@@ -8,7 +8,7 @@ use super::config::{Kind, Own};
 use super::desk::Desk;
 use super::failure::{Exit, Failure};
 use super::gathering::Ready;
-use super::ignore::patterns;
+use super::ignore::{IGNORE, patterns};
 use super::monitor::{Monitor, Phase};
 use super::node::Local;
 use super::past::forget_old;
@@ -96,16 +96,20 @@ impl Root<'_> {
         ready: Option<&Ready>,
         monitor: &dyn Monitor,
     ) -> Result<Local, Failure> {
-        let patterns = patterns(dir, path, &self.own.exclude)?;
+        let gathering = self.desk.gathering();
+        let writing = gathering.map(|now| now.lock().unwrap_or_else(PoisonError::into_inner).writing());
+        let held = |path: &TreePath| writing.as_ref().is_some_and(|writing| writing.contains(path));
+        let patterns = match known.as_ref().filter(|_| is_ignore_file(&held)) {
+            // Half a file would leave out half of what it is to.
+            Some(known) => known.unseen.clone(),
+            None => patterns(dir, path, &self.own.exclude)?,
+        };
         // With other patterns it would be another tree.
         let known = known.filter(|known| known.unseen == patterns);
         let touched = match (&known, ready.filter(|ready| !ready.all)) {
             (Some(known), Some(ready)) => Some(Touched { base: known.top, base_meta: known.meta, paths: &ready.paths }),
             _ => None,
         };
-        let gathering = self.desk.gathering();
-        let writing = gathering.map(|now| now.lock().unwrap_or_else(PoisonError::into_inner).writing());
-        let held = |path: &TreePath| writing.as_ref().is_some_and(|writing| writing.contains(path));
         let survey = Survey {
             index: &self.site.index,
             module: self.site.index.module_number(self.name).map_err(index_failure)?,
@@ -209,4 +213,9 @@ impl Root<'_> {
             skipped,
         }
     }
+}
+
+/// Whether `held` holds the file that says what is left out.
+fn is_ignore_file(held: &dyn Fn(&TreePath) -> bool) -> bool {
+    TreePath::new(IGNORE.as_bytes()).is_ok_and(|path| held(&path))
 }

@@ -253,18 +253,22 @@ fn mirraignore_decides_what_is_published() {
     let left_out = |path: &str| in_big(path) || is_iso(path) && path != "docs/two.iso";
     has(&world, "node", left_out, "some is left out");
 
+    // The watch may not have heard yet that a file is closed, and holds it back: it is published the next time.
+    let becomes = |left_out: &dyn Fn(&str) -> bool| {
+        wait_for("what is left out now", || {
+            world.publish().expect(0);
+            world.sync("node").expect(0);
+            (without(&walk(&world.tree()), left_out) == walk(&world.target("node"))).then_some(())
+        });
+    };
     put(&world.tree(), ".mirraignore", b"/docs/\n");
-    world.publish().expect(0);
-    world.sync("node").expect(0);
-    has(&world, "node", |path| path.starts_with("docs"), "something else is left out");
-
+    becomes(&|path| path.starts_with("docs"));
     fs::remove_file(world.tree().join(".mirraignore")).unwrap();
-    world.publish().expect(0);
-    world.sync("node").expect(0);
-    world.check_equal("node", "nothing is left out");
+    becomes(&|_| false);
 
     put(&world.tree(), ".mirraignore", b"ok\na[b\n");
-    let ended = world.publish().expect_failure(3);
+    let ended = wait_for("a refusal", || Some(world.publish()).filter(|ended| ended.code != Some(0)));
+    let ended = ended.expect_failure(3);
     assert!(ended.stderr.contains("line 2") && ended.stderr.contains("a[b"), "{ended:?}");
 }
 
