@@ -213,7 +213,8 @@ mod tests {
     use crate::tree::part::part_of;
 
     fn entry(name: &str, body: Body) -> Entry {
-        Entry { name: Name::new(name.as_bytes()).unwrap(), meta: Meta::default(), body, attributes: vec![] }
+        let meta = Meta { mode: 0o777, ..Meta::default() };
+        Entry { name: Name::new(name.as_bytes()).unwrap(), meta, body, attributes: vec![] }
     }
 
     fn link(name: &str) -> Entry {
