@@ -42,6 +42,7 @@ use std::time::Duration;
 pub use control::daemon::Daemon;
 pub use mirror::config::{Config, Server, parse_listen};
 pub use mirror::failure::{Exit, Failure};
+pub use mirror::filter::rules_of_text;
 pub use mirror::gate::{Gate, Span};
 pub use mirror::init::{PublicKeys, init, is_ready, show_keys};
 pub use mirror::listing::list;

@@ -101,12 +101,7 @@ impl Search {
     /// range every so-manieth as `every` says of its number can be found by itself; the others are known when one beside
     /// them was found.
     #[must_use]
-    pub fn of_some(
-        hashing: Hashing,
-        ranges: &[(u64, u64)],
-        hashes: Vec<u32>,
-        every: impl Fn(usize) -> usize,
-    ) -> Self {
+    pub fn of_some(hashing: Hashing, ranges: &[(u64, u64)], hashes: Vec<u32>, every: impl Fn(usize) -> usize) -> Self {
         let mask = if hashing.bits >= 32 { u32::MAX } else { (1 << hashing.bits) - 1 };
         let (window, block) = (hashing.rabin.window(hashing.block), hashing.block);
         let (mut places, mut first, mut chosen) = (Vec::with_capacity(ranges.len()), 0, Vec::new());

@@ -16,9 +16,9 @@ use crate::protocol::message::{Module, Poll, State, refusal};
 use crate::protocol::sender::{ReadAt, Source};
 use crate::tree::dir::Built;
 use crate::tree::entry::{Body, Entry};
-use crate::tree::hash::{ChunkId, DirId, FileId, HeadId};
+use crate::tree::hash::{ChunkId, DirId, FileId, HeadId, ID_LEN};
 use crate::tree::name::TreePath;
-use crate::tree::page::PageSource;
+use crate::tree::page::{PageError, PageSource};
 
 /// Files that are looked at for one that shares chunks.
 const SIMILAR_FILES: usize = 4;
@@ -79,13 +79,15 @@ impl Catalog {
     /// # Errors
     /// [`IndexError`] when the index cannot be opened once more.
     pub fn library(self: &Arc<Self>) -> Result<Library, IndexError> {
-        Ok(Library { reader: self.index.reader()?, catalog: self.clone(), binding: Vec::new() })
+        let pages = AllPages(self.index.reader()?);
+        Ok(Library { reader: self.index.reader()?, pages, catalog: self.clone(), binding: Vec::new() })
     }
 }
 
 /// What one stream is answered from.
 pub struct Library {
     reader: Reader,
+    pages: AllPages,
     catalog: Arc<Catalog>,
     binding: Vec<u8>,
 }
@@ -133,13 +135,21 @@ impl Source for Library {
         if let Some(newest) = served.held().filter(|newest| newest.id == *head) {
             return Ok(Some(newest.built()));
         }
+        if served.is_partial() {
+            // Of other trees it is not even known what is held.
+            return Ok(None);
+        }
         let stored = self.reader.head(served.number, head).map_err(|e| internal(&e))?;
         let published = stored.filter(|stored| stored.state == HeadState::Published);
         Ok(published.and_then(|stored| Newest::of(&stored, None)).map(|newest| newest.built()))
     }
 
+    fn is_partial(&self, module: &str) -> bool {
+        self.catalog.get(module).is_some_and(|served| served.is_partial())
+    }
+
     fn pages(&self) -> &dyn PageSource {
-        &self.reader
+        &self.pages
     }
 
     fn open(&self, module: &str, path: &TreePath, entry: &Entry) -> Option<Box<dyn ReadAt>> {
@@ -199,6 +209,18 @@ pub fn state(newest: &Newest, roots: &[(u64, Vec<u8>)], have: Option<HeadId>, ro
         roots: later.take(STATE_ROOTS_MAX).map(|(_, bytes)| ByteBuf::from(bytes.clone())).collect(),
         head: (have != Some(newest.id)).then(|| ByteBuf::from(newest.envelope.clone())),
         beat: newest.beat.as_ref().map(|(_, bytes)| ByteBuf::from(bytes.clone())),
+    }
+}
+
+/// The pages of trees that are held, and those that lead to parts of trees.
+struct AllPages(Reader);
+
+impl PageSource for AllPages {
+    fn page(&self, id: &[u8; ID_LEN]) -> Result<Option<Vec<u8>>, PageError> {
+        match self.0.page(id)? {
+            Some(bytes) => Ok(Some(bytes)),
+            None => Ok(self.0.part_page(id)?),
+        }
     }
 }
 

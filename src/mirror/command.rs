@@ -79,6 +79,13 @@ pub struct Sync {
     /// Brings it up to date once, without a daemon.
     #[serde(default)]
     pub once: bool,
+    /// What is taken of the module, as rules in order: `+ PATTERN`, `- PATTERN`; as it was when left out, all of it when
+    /// empty.
+    #[serde(default)]
+    pub filter: Option<Vec<String>>,
+    /// Removes from the directory what the rules leave out; goes with the rules.
+    #[serde(default)]
+    pub delete_excluded: bool,
     /// How long the other end may be silent, in milliseconds.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,

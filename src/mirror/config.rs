@@ -7,6 +7,7 @@ use std::time::Duration;
 use toml_edit::{Document, Item, TableLike};
 
 use super::failure::{Exit, Failure};
+use super::filter::Filter;
 use super::gate::{Gate, Span};
 use crate::protocol::compress::Level;
 use crate::protocol::effort::Compress;
@@ -84,6 +85,8 @@ pub struct Followed {
     pub from: Address,
     /// The directory; relative to the one that holds `.mirra`.
     pub into: PathBuf,
+    /// What is taken of it.
+    pub filter: Filter,
 }
 
 /// How long a head may stay unconfirmed when nothing is set.
@@ -194,7 +197,7 @@ fn read_module(name: &str, all: &Section<'_>) -> Result<Module, Failure> {
     let section = all.section(name, &format!("[module.{name}]"))?;
     let followed = section.table.contains_key("from");
     let known: &[&str] = if followed {
-        &["from", "into", "paused"]
+        &["from", "into", "include", "exclude", "delete_excluded", "paused"]
     } else {
         &["path", "publish", "exclude", "title", "block_lists", "from", "paused"]
     };
@@ -208,7 +211,8 @@ fn read_module(name: &str, all: &Section<'_>) -> Result<Module, Failure> {
             Ok(address)
         })?;
         let from = from.ok_or_else(|| section.missing("from"))?;
-        Kind::Followed(Followed { from, into: section.string("into")?.unwrap_or_else(|| name.to_owned()).into() })
+        let into = section.string("into")?.unwrap_or_else(|| name.to_owned()).into();
+        Kind::Followed(Followed { from, into, filter: read_filter(&section)? })
     } else {
         let path = section.string("path")?.ok_or_else(|| section.missing("path"))?;
         Kind::Own(Own {
@@ -220,6 +224,14 @@ fn read_module(name: &str, all: &Section<'_>) -> Result<Module, Failure> {
         })
     };
     Ok(Module { name: name.to_owned(), kind, paused: section.boolean("paused")?.unwrap_or(false) })
+}
+
+/// Rules of `include`, then those of `exclude`, which may be of both kinds.
+fn read_filter(section: &Section<'_>) -> Result<Filter, Failure> {
+    let kept = section.texts("include")?.into_iter().map(|pattern| format!("+ {pattern}"));
+    let rules: Vec<String> = kept.chain(section.texts("exclude")?).collect();
+    let delete_excluded = section.boolean("delete_excluded")?.unwrap_or(false);
+    Filter::parse(rules, delete_excluded).map_err(|why| section.wrong("exclude", why))
 }
 
 /// A title that others will take: longer ones are refused by whoever lists this mirra.
@@ -286,11 +298,15 @@ impl<'a> Section<'a> {
         text.map(|text| read(&text).map_err(|why| self.wrong(key, why))).transpose()
     }
 
-    fn patterns(&self, key: &str) -> Result<Vec<String>, Failure> {
+    fn texts(&self, key: &str) -> Result<Vec<String>, Failure> {
         let list = |item: &'a Item| {
             item.as_array()?.iter().map(|value| value.as_str().map(ToOwned::to_owned)).collect::<Option<Vec<_>>>()
         };
-        let patterns = self.value(key, "a list of patterns such as [\"*.tmp\"]", list)?.unwrap_or_default();
+        Ok(self.value(key, "a list of patterns such as [\"*.tmp\"]", list)?.unwrap_or_default())
+    }
+
+    fn patterns(&self, key: &str) -> Result<Vec<String>, Failure> {
+        let patterns = self.texts(key)?;
         patterns.iter().try_for_each(|pattern| check_pattern(pattern)).map_err(|why| self.wrong(key, why))?;
         Ok(patterns)
     }
@@ -383,6 +399,16 @@ mod tests {
         assert_eq!((own.publish.to_string().as_str(), own.exclude.len(), own.block_lists), ("quiet=5m", 1, false));
         let Kind::Followed(far) = &config.module("far").unwrap().kind else { panic!() };
         assert_eq!((far.from.host.port, far.into.as_path()), (9, Path::new("far")));
+        assert!(!far.filter.is_partial());
+    }
+
+    #[test]
+    fn rules_of_a_followed_module_are_read_in_order() {
+        let rules = "include = [\"/a/***\"]\nexclude = [\"*.tmp\", \"+ /b\", \"*\"]\ndelete_excluded = true\n";
+        let config = parse(&format!("{SERVER}[module.far]\nfrom = \"mirra://h/far\"\n{rules}")).unwrap();
+        let Kind::Followed(far) = &config.module("far").unwrap().kind else { panic!() };
+        assert_eq!(far.filter.texts(), ["+ /a/***", "- *.tmp", "+ /b", "- *"]);
+        assert!(far.filter.delete_excluded);
     }
 
     #[test]

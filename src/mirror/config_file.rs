@@ -6,6 +6,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::config::{Config, Kind, Module, Server};
 use super::failure::{Exit, Failure};
+use super::filter::{Filter, Rule};
 use super::register::check_apart;
 use crate::disk::home::Home;
 
@@ -204,6 +205,8 @@ fn values(module: &Module) -> Result<Vec<(&'static str, Option<Value>)>, String>
             vec![
                 ("from", None),
                 ("into", None),
+                ("include", None),
+                ("delete_excluded", None),
                 ("path", text(&own.path)?),
                 ("publish", Some(own.publish.to_string().into())),
                 ("exclude", exclude),
@@ -211,16 +214,35 @@ fn values(module: &Module) -> Result<Vec<(&'static str, Option<Value>)>, String>
                 ("block_lists", (!own.block_lists).then(|| Value::from(false))),
             ]
         }
-        Kind::Followed(followed) => vec![
-            ("path", None),
-            ("publish", None),
-            ("exclude", None),
-            ("title", None),
-            ("block_lists", None),
-            ("from", Some(followed.from.to_string().into())),
-            ("into", text(&followed.into)?),
-        ],
+        Kind::Followed(followed) => {
+            let (include, exclude) = filter_values(&followed.filter);
+            vec![
+                ("path", None),
+                ("publish", None),
+                ("title", None),
+                ("block_lists", None),
+                ("from", Some(followed.from.to_string().into())),
+                ("into", text(&followed.into)?),
+                ("include", include),
+                ("exclude", exclude),
+                ("delete_excluded", followed.filter.delete_excluded.then(|| Value::from(true))),
+            ]
+        }
     })
+}
+
+/// The rules as two lists: those that include and stand before all others, and the rest.
+fn filter_values(filter: &Filter) -> (Option<Value>, Option<Value>) {
+    let first = filter.rules.iter().take_while(|rule| rule.keeps).count();
+    let (include, exclude) = filter.rules.split_at(first.min(filter.rules.len()));
+    let list = |texts: Vec<String>| (!texts.is_empty()).then(|| Value::Array(texts.iter().collect::<Array>()));
+    let bare = |rule: &Rule| {
+        // A pattern that would be read as a rule of its own keeps its sign.
+        let plain = !rule.keeps && !rule.pattern.starts_with("+ ") && !rule.pattern.starts_with("- ");
+        if plain { rule.pattern.clone() } else { rule.to_string() }
+    };
+    let include = include.iter().map(|rule| rule.pattern.clone()).collect();
+    (list(include), list(exclude.iter().map(bare).collect()))
 }
 
 /// A value as it is written without the space and comments around it, and around its parts.
@@ -275,6 +297,19 @@ mod tests {
         assert_eq!(file.config().module("c"), Some(&own("c", "z", Some("A \"title\""))));
         assert!(file.remove("c").unwrap() && !file.remove("c").unwrap());
         assert_eq!(file.text(), TEXT);
+    }
+
+    #[test]
+    fn a_filter_is_read_back_as_it_was_written() {
+        let mut file = file();
+        for rules in [vec!["+ a", "- b", "+ c", "*"], vec!["*.iso", "- + odd"], vec!["+ only"], vec![]] {
+            let filter = Filter::parse(rules, true).unwrap();
+            let from = crate::tree::address::Address::parse("h/b").unwrap();
+            let followed = crate::mirror::config::Followed { from, into: "b".into(), filter };
+            let module = Module { name: "b".into(), kind: Kind::Followed(followed), paused: false };
+            file.put(&module).unwrap();
+            assert_eq!(file.config().module("b"), Some(&module), "{}", file.text());
+        }
     }
 
     #[test]

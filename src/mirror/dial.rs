@@ -121,6 +121,7 @@ pub fn refused(host: &Host, module: &str, message: &Message) -> Failure {
             "the snapshot is no longer held there".to_owned(),
             "run the same command again: it takes the newest one".to_owned(),
         ),
+        refusal::PARTIAL => return not_in_part(host, module),
         _ => (
             Exit::Network,
             format!("{host} refused a request with code {code}"),
@@ -128,6 +129,19 @@ pub fn refused(host: &Host, module: &str, message: &Message) -> Failure {
         ),
     };
     Failure::new(exit, format!("cannot get {module} from {host}"), why, fix)
+}
+
+/// What to say when the other end has only a part of a module, and what is wanted is not in it.
+#[must_use]
+pub fn not_in_part(host: &Host, module: &str) -> Failure {
+    Failure::new(
+        Exit::Partial,
+        format!("cannot get all of {module} from {host}"),
+        format!("{host} mirrors {module} in part, and not all that is wanted here is in its part"),
+        format!(
+            "sync it from the root, or from a mirra that has all of it; or take no more than {host} does: --exclude"
+        ),
+    )
 }
 
 /// What to say when the other end sends something that no mirra sends.

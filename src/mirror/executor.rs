@@ -184,6 +184,7 @@ impl Inner {
             home: self.site.home.inner().dir(),
             from: &followed.from,
             into: base.join(&followed.into),
+            filter: &followed.filter,
             adopt: sync.adopt,
         };
         let timeout = Duration::from_millis(sync.timeout_ms);
@@ -223,8 +224,8 @@ impl Inner {
             return Ok(report);
         };
         let from = Address::parse(address).unwrap_or_else(|_| followed.from.clone());
-        let into = followed.into.clone();
-        self.site.register(|_| Ok(Module { kind: Kind::Followed(Followed { from, into }), ..module.clone() }))?;
+        let kind = Kind::Followed(Followed { from, ..followed.clone() });
+        self.site.register(|_| Ok(Module { kind, ..module.clone() }))?;
         self.arrange(&self.site.reload()?)?;
         Ok(report)
     }

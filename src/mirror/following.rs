@@ -28,7 +28,7 @@ use super::trust::{Known, recall};
 use crate::disk::index::ModuleNumber;
 use crate::disk::index::heads::{HeadState, StoredHead};
 use crate::net::Stream;
-use crate::protocol::message::{At, Follow, Message, Offer, tag};
+use crate::protocol::message::{At, Follow, Message, Offer, Partial, tag};
 use crate::protocol::pack::Pack;
 
 /// Pauses before a source is called again: the first and the longest. Each is cut by chance, so that those whom the same
@@ -87,6 +87,7 @@ impl Following {
             home: self.site.home.inner().dir(),
             from: &self.followed.from,
             into: self.site.home.base().join(&self.followed.into),
+            filter: &self.followed.filter,
             adopt: false,
         }
     }
@@ -104,12 +105,18 @@ impl Following {
         let module = self.site.index.module_number(node.name()).map_err(index_failure)?;
         let known = Known::load(&self.site.index, module).map_err(index_failure)?;
         let published = self.published(module)?;
+        let partial = self.followed.filter.is_partial();
         let follow = Follow {
             module: node.name().to_owned(),
             have: known.head.as_ref().map(|head| head.id),
-            at: published.as_ref().map(|stored| stored.id),
+            // Who takes a part has no use for what leads from one whole tree to the next.
+            at: published.as_ref().map(|stored| stored.id).filter(|_| !partial),
             root: known.roots.last().map_or(0, |(version, _)| *version),
         };
+        if node.takes_other_than_is_held(module, &self.desk)? {
+            // It is looked at as soon as the source has answered, and becomes what the rules say now.
+            *self.desk.work() = None;
+        }
         let stream = Arc::new(line.live());
         let shared = Arc::new(Shared::default());
         let reader = Reader {
@@ -122,6 +129,9 @@ impl Following {
         };
         shared.may_offer.store(true, Ordering::Relaxed);
         line.send_on(&stream, Message::new(tag::FOLLOW, &follow))?;
+        if partial {
+            line.send_on(&stream, Message::new(tag::PARTIAL, &Partial(node.name().to_owned())))?;
+        }
         // What an earlier session left behind is not of this one.
         while events.try_recv().is_ok() {}
         self.desk.rest(Activity::Following);
@@ -262,6 +272,10 @@ impl Work<'_> {
             self.owes_at = Some(Instant::now() + NEWER_IN);
             return Ok(());
         };
+        if self.shared.partial.load(Ordering::Relaxed) {
+            self.line.set_partial();
+        }
+        pack.take_if(|_| self.node.filter.is_partial());
         let desk = &self.following.desk;
         let brought = {
             let mut local = desk.work();
@@ -306,13 +320,20 @@ impl Work<'_> {
     /// Looks at the whole directory, and mends what someone else has changed.
     fn repair(&mut self) -> Result<(), Failure> {
         let Some(published) = &self.published else { return Ok(()) };
+        if self.shared.partial.load(Ordering::Relaxed) {
+            self.line.set_partial();
+        }
         let index = &self.following.site.index;
         let Some(belief) = recall(index, self.module, &published.id).map_err(index_failure)? else { return Ok(()) };
         let desk = &self.following.desk;
         let mut local: std::sync::MutexGuard<'_, Option<Local>> = desk.work();
         let monitor = desk.monitor(&self.following.stop);
-        match self.node.bring_up(self.line, &belief, &mut local, None, &monitor) {
-            Ok(_) | Err(Setback::Superseded(_)) => Ok(()),
+        let brought = self.node.bring_up(self.line, &belief, &mut local, None, &monitor);
+        drop(monitor);
+        drop(local);
+        match brought {
+            Ok(_) => self.show(),
+            Err(Setback::Superseded(_)) => Ok(()),
             Err(Setback::Failed(failure)) => Err(failure),
         }
     }

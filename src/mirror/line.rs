@@ -2,6 +2,7 @@
 //! lines.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::dial::{dial, lost, nonsense, unexpected};
@@ -24,6 +25,8 @@ pub(super) struct Line {
     pub(super) module: String,
     timeout: Duration,
     tally: Tally,
+    /// The other end mirrors the module in part.
+    partial: AtomicBool,
 }
 
 /// One request and its answer.
@@ -47,7 +50,7 @@ impl Line {
         timeout: Duration,
     ) -> Self {
         let (runtime, host, module) = (runtime.clone(), host.clone(), module.to_owned());
-        Self { channel, runtime, host, module, timeout, tally: Tally::default() }
+        Self { channel, runtime, host, module, timeout, tally: Tally::default(), partial: AtomicBool::new(false) }
     }
 
     /// Calls `host` for this one purpose.
@@ -93,6 +96,17 @@ impl Line {
     #[must_use]
     pub(super) fn binding(&self) -> &[u8] {
         self.channel.handshake_hash()
+    }
+
+    /// Notes that the other end mirrors the module in part.
+    pub(super) fn set_partial(&self) {
+        self.partial.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the other end has said that it mirrors the module in part.
+    #[must_use]
+    pub(super) fn is_partial(&self) -> bool {
+        self.partial.load(Ordering::Relaxed)
     }
 
     /// Bytes that went out and came in so far, everything counted.

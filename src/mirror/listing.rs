@@ -8,7 +8,7 @@ use super::line::Line;
 use super::monitor::{Monitor, Phase};
 use super::report::{Listing, RemoteModule, Report};
 use crate::protocol::limits::MODULES_MAX;
-use crate::protocol::message::{List, Message, Module, tag};
+use crate::protocol::message::{List, Message, Module, Partial, tag};
 use crate::tree::address::Host;
 use crate::tree::codec::{Malformed, bounded, decode};
 use crate::tree::hash::{Authority, authority_text};
@@ -25,8 +25,17 @@ pub fn list(host: &Host, timeout: Duration, monitor: &dyn Monitor) -> Result<Rep
     let line = Line::open(runtime.handle(), host, "", timeout)?;
     let exchange = line.ask(Message::new(tag::LIST, &List(())))?;
     exchange.finish()?;
-    let mut modules = Vec::new();
+    let mut modules: Vec<RemoteModule> = Vec::new();
     while let Some(message) = exchange.receive(monitor)? {
+        if message.tag == tag::PARTIAL {
+            let Partial(name) = decode("partial", &message.body).map_err(|e| nonsense(host, &e))?;
+            // It is said of the module before it, and once.
+            match modules.last_mut().filter(|last| last.module == name && !last.partial) {
+                Some(last) => last.partial = true,
+                None => return Err(nonsense(host, &Malformed::Rule { what: "partial", rule: "is not its place" })),
+            }
+            continue;
+        }
         if message.tag != tag::MODULE {
             return Err(line.unexpected(&message));
         }

@@ -58,6 +58,9 @@ fn look_at(site: &Site, reader: &Reader, module: &Module, stale_after: Duration)
     let served = site.catalog.get(&module.name);
     let path = site.home.base().join(path);
     let there = path.is_dir();
+    let partial = matches!(&module.kind, Kind::Followed(followed) if followed.filter.is_partial());
+    let part = number.map_or(Ok(None), |number| reader.part(number))?;
+    let held = published.as_ref().map(|newest| part.map_or_else(|| newest.built(), |part| part.tree));
     let mut status = ModuleStatus {
         module: module.name.clone(),
         role,
@@ -73,8 +76,9 @@ fn look_at(site: &Site, reader: &Reader, module: &Module, stale_after: Duration)
             Role::Node => created.map(age),
         },
         confirmed_ms: confirmed,
-        entries: published.as_ref().map_or(0, |newest| newest.head.entries),
-        bytes: published.as_ref().map_or(0, |newest| newest.head.bytes),
+        partial,
+        entries: held.map_or(0, |built| built.entries),
+        bytes: held.map_or(0, |built| built.bytes),
         publish,
         paused: module.paused,
         activity: if module.paused { Activity::Paused } else { activity },
@@ -110,6 +114,7 @@ fn words(status: &ModuleStatus, there: bool, current: bool) -> &'static str {
         (Role::Node, Some(_)) if !there => "directory missing",
         (Role::Node, None) => "not synced yet",
         (Role::Node, Some(_)) if status.stale => "stale",
+        (Role::Node, Some(_)) if current && status.partial => "in sync (partial)",
         (Role::Node, Some(_)) if current => "in sync",
         (Role::Node, Some(_)) => "behind",
     }

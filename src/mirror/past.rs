@@ -37,6 +37,11 @@ pub(super) fn forget_old(index: &Index, module: ModuleNumber, now: u64) -> Resul
     let reader = index.reader()?;
     let mut kept = Vec::new();
     for (number, _) in reader.modules()? {
+        if let Some(part) = reader.part(number)? {
+            // Of its heads not everything is held.
+            kept.push(part.tree.id);
+            continue;
+        }
         kept.extend(reader.last_heads(number, HeadState::Published, u32::MAX)?.iter().map(|head| head.snapshot));
     }
     drop(reader);

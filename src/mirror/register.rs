@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::command::{Share, Sync};
 use super::config::{Config, Followed, Kind, Module, Own, check_pattern};
 use super::failure::{Exit, Failure};
+use super::filter::Filter;
 use crate::disk::dir::Dir;
 use crate::disk::home::{Overlap, overlap};
 use crate::tree::address::Address;
@@ -106,7 +107,20 @@ pub fn followed_module(base: &Path, config: &Config, sync: &Sync) -> Result<Modu
     };
     check_apart(base, &base.join(&into), "sync into")?;
     let paused = config.module(&name).is_some_and(|module| module.paused);
-    Ok(Module { name, kind: Kind::Followed(Followed { from, into }), paused })
+    let filter = filter_of(known.map(|known| &known.filter), sync)?;
+    Ok(Module { name, kind: Kind::Followed(Followed { from, into, filter }), paused })
+}
+
+/// The rules that were named now; without any, those that were there before.
+fn filter_of(known: Option<&Filter>, sync: &Sync) -> Result<Filter, Failure> {
+    let Some(rules) = &sync.filter else {
+        let known = known.cloned().unwrap_or_default();
+        return Ok(Filter { delete_excluded: known.delete_excluded || sync.delete_excluded, ..known });
+    };
+    Filter::parse(rules, sync.delete_excluded).map_err(|why| {
+        let fix = "write patterns as in .gitignore: --exclude '*.iso', --include '/docs/***'";
+        Failure::new(Exit::Usage, "a rule of --include or --exclude is not right", why, fix)
+    })
 }
 
 /// Refuses a directory that holds the home in `base`, or lies within it, whether or not they exist yet: keys are never

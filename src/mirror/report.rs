@@ -87,9 +87,12 @@ pub struct Synced {
     pub sequence: u64,
     /// The snapshot, hexadecimal.
     pub snapshot: String,
-    /// Entries of the snapshot.
+    /// Whether the rules of this home take a part of it only.
+    #[serde(default)]
+    pub partial: bool,
+    /// Entries of the snapshot, or of that part.
     pub entries: u64,
-    /// Bytes of all files of the snapshot.
+    /// Bytes of all files of the snapshot, or of that part.
     pub bytes: u64,
     /// Entries that were made.
     pub added: u64,
@@ -278,6 +281,9 @@ pub struct RemoteModule {
     pub module: String,
     /// A line for people.
     pub title: String,
+    /// Whether that mirra has a part of it only.
+    #[serde(default)]
+    pub partial: bool,
     /// Entries of its newest snapshot.
     pub entries: u64,
     /// Bytes of all files of its newest snapshot.

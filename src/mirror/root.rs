@@ -9,6 +9,7 @@ use super::config::{Kind, Own};
 use super::desk::Desk;
 use super::failure::{Exit, Failure};
 use super::gathering::Ready;
+use super::ignore::{IGNORE, patterns};
 use super::monitor::{Monitor, Phase};
 use super::node::Local;
 use super::past::forget_old;
@@ -98,13 +99,20 @@ impl Root<'_> {
         ready: Option<&Ready>,
         monitor: &dyn Monitor,
     ) -> Result<Local, Failure> {
+        let gathering = self.desk.gathering();
+        let writing = gathering.map(|now| now.lock().unwrap_or_else(PoisonError::into_inner).writing());
+        let held = |path: &TreePath| writing.as_ref().is_some_and(|writing| writing.contains(path));
+        let patterns = match known.as_ref().filter(|_| is_ignore_file(&held)) {
+            // Half a file would leave out half of what it is to.
+            Some(known) => known.unseen.clone(),
+            None => patterns(dir, path, &self.own.exclude)?,
+        };
+        // With other patterns it would be another tree.
+        let known = known.filter(|known| known.unseen == patterns);
         let touched = match (&known, ready.filter(|ready| !ready.all)) {
             (Some(known), Some(ready)) => Some(Touched { base: known.top, base_meta: known.meta, paths: &ready.paths }),
             _ => None,
         };
-        let gathering = self.desk.gathering();
-        let writing = gathering.map(|now| now.lock().unwrap_or_else(PoisonError::into_inner).writing());
-        let held = |path: &TreePath| writing.as_ref().is_some_and(|writing| writing.contains(path));
         let module = self.site.index.module_number(self.name).map_err(index_failure)?;
         let rabin = self.own.block_lists.then(|| block_lists::rabin(&self.site.index)).transpose()?;
         let known_bytes = match (last, &rabin) {
@@ -119,14 +127,14 @@ impl Root<'_> {
             module,
             dir,
             shown: path,
-            exclude: &exclude(&self.own.exclude)?,
+            exclude: &exclude(&patterns)?,
             previous: last.map(|last| last.head.snapshot),
             classes: &no_classes,
             touched: touched.as_ref(),
             held: &held,
             blocks: rabin.as_ref().map(|rabin| Blocks { rabin, known_bytes }),
         };
-        Ok(Local::from(&survey.run(monitor)?))
+        Ok(Local::new(&survey.run(monitor)?, patterns))
     }
 
     /// Serves the new head, and makes at once what followers of the last one need.
@@ -218,4 +226,9 @@ impl Root<'_> {
             skipped,
         }
     }
+}
+
+/// Whether `held` holds the file that says what is left out.
+fn is_ignore_file(held: &dyn Fn(&TreePath) -> bool) -> bool {
+    TreePath::new(IGNORE.as_bytes()).is_ok_and(|path| held(&path))
 }

@@ -10,7 +10,7 @@ use super::served::{Newest, News, Served};
 use crate::net::{ChannelError, Stream};
 use crate::protocol::connection::Priority;
 use crate::protocol::limits::PUSH_CONTENT_MAX;
-use crate::protocol::message::{At, Follow, Message, Offer, Refused, Route, refusal, tag};
+use crate::protocol::message::{At, Follow, Message, Offer, Partial, Refused, Route, refusal, tag};
 use crate::protocol::pack::Pack;
 use crate::protocol::sender::Source;
 use crate::tree::codec::decode;
@@ -30,8 +30,8 @@ pub(super) async fn follow(mut stream: Stream, catalog: &Arc<Catalog>, request: 
     stream.set_priority(Priority::Live);
     let _counted = served.follower();
     let mut changed = served.subscribe();
-    let told = Told { head: follow.have, root: follow.root, beat: None, route: None };
-    let mut answer = Following { stream, catalog, served, told, at: Some(follow.at) };
+    let told = Told { head: follow.have, root: follow.root, beat: None, route: None, partial: false };
+    let mut answer = Following { stream, catalog, served, told, at: Some(follow.at), asks: false };
     loop {
         changed.mark_unchanged();
         let waits = match answer.tell().await? {
@@ -42,6 +42,7 @@ pub(super) async fn follow(mut stream: Stream, catalog: &Arc<Catalog>, request: 
         tokio::select! {
             message = answer.stream.recv() => match message? {
                 None => return answer.stream.finish(),
+                Some(message) if message.tag == tag::PARTIAL => answer.asks = true,
                 Some(message) => {
                     let at = decode::<At>("at", &message.body);
                     match (message.tag, at, answer.at) {
@@ -76,6 +77,7 @@ struct Told {
     /// When the last beat was issued.
     beat: Option<u64>,
     route: Option<Route>,
+    partial: bool,
 }
 
 struct Following<'a> {
@@ -85,6 +87,8 @@ struct Following<'a> {
     told: Told,
     /// What it has published, if it can take an offer.
     at: Option<Option<HeadId>>,
+    /// It takes a part, and asks for that itself.
+    asks: bool,
 }
 
 enum Next {
@@ -112,6 +116,10 @@ impl Following<'_> {
         if self.told.route.as_ref() != Some(route) {
             self.send(Message::new(tag::ROUTE, route)).await?;
             self.told.route = Some(route.clone());
+        }
+        if news.partial && !self.told.partial {
+            self.send(Message::new(tag::PARTIAL, &Partial(self.served.name.clone()))).await?;
+            self.told.partial = true;
         }
         self.tell_state(&news).await?;
         self.offer(&news).await?;
@@ -150,6 +158,7 @@ impl Following<'_> {
         let Some((base, held)) = self.offered(news) else { return Ok(()) };
         let head = held.id;
         self.at = None;
+        let base = base.filter(|_| !self.asks && !news.partial);
         let (catalog, served, held) = (self.catalog.clone(), self.served.clone(), held.clone());
         let pack = tokio::task::spawn_blocking(move || pack(&catalog, &served, base?, &held)).await.ok().flatten();
         let Some(pack) = pack else {

@@ -49,6 +49,8 @@ struct State {
     announced: Option<Newest>,
     /// The way of the news; `None` where it is too long to be passed on.
     route: Option<Route>,
+    /// Whether only a part of the trees is held.
+    partial: bool,
 }
 
 /// A believed head, and what vouches for its age.
@@ -103,6 +105,8 @@ pub struct News {
     pub held: Option<Newest>,
     /// The way of the news.
     pub route: Option<Route>,
+    /// Whether only a part of the trees is held.
+    pub partial: bool,
 }
 
 impl Served {
@@ -126,7 +130,8 @@ impl Served {
         let (held, announced) = (newest(HeadState::Published)?, newest(HeadState::Accepted)?);
         let roots = Arc::new(reader.root_files(number, 1)?);
         let route = Route::extend(None, own_tag);
-        let state = State { title: String::new(), top: None, roots, signer, held, announced, route };
+        let partial = reader.part(number)?.is_some();
+        let state = State { title: String::new(), top: None, roots, signer, held, announced, route, partial };
         let (state, news) = (RwLock::new(state), watch::Sender::new(()));
         Ok(Self { name: name.to_owned(), number, offers, own_tag, state, news, followers: AtomicU64::new(0) })
     }
@@ -150,6 +155,17 @@ impl Served {
     #[must_use]
     pub fn top(&self) -> Option<Arc<Dir>> {
         self.state().top.clone()
+    }
+
+    /// Whether only a part of the trees is held.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.state().partial
+    }
+
+    /// Says whether only a part of the trees is held from here on.
+    pub fn set_partial(&self, partial: bool) {
+        self.change().partial = partial;
     }
 
     /// Root files by ascending version.
@@ -244,7 +260,7 @@ impl Served {
     pub fn news(&self) -> News {
         let state = self.state();
         let (roots, announced, held) = (state.roots.clone(), state.announced.clone(), state.held.clone());
-        News { roots, announced, held, route: state.route.clone() }
+        News { roots, announced, held, route: state.route.clone(), partial: state.partial }
     }
 
     /// Lets everybody who waits for news look up.

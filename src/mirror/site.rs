@@ -129,6 +129,7 @@ impl Site {
         let published = reader.newest_head(served.number, HeadState::Published).map_err(index_failure)?;
         let beat = reader.beat(served.number).map_err(index_failure)?;
         let roots = reader.root_files(served.number, 1).map_err(index_failure)?;
+        served.set_partial(reader.part(served.number).map_err(index_failure)?.is_some());
         served.show(None, Dir::open_operator(into).ok());
         if let Some(newest) = published.and_then(|stored| Newest::of(&stored, beat)) {
             served.hold(newest, Some(roots));

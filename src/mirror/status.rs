@@ -52,9 +52,12 @@ pub struct ModuleStatus {
     pub lag_ms: Option<u64>,
     /// When the root last confirmed that the newest head is the newest, Unix milliseconds.
     pub confirmed_ms: Option<u64>,
-    /// Entries of its snapshot.
+    /// Whether the rules of this home take a part of its snapshots only.
+    #[serde(default)]
+    pub partial: bool,
+    /// Entries of its snapshot, or of that part.
     pub entries: u64,
-    /// Bytes of all files of its snapshot.
+    /// Bytes of all files of its snapshot, or of that part.
     pub bytes: u64,
     /// When changes are published, on a root.
     pub publish: Option<Gate>,

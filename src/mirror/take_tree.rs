@@ -113,6 +113,8 @@ fn by_changes(
                 bodies.push(stage, &message.body)?;
             }
             tag::BASE_UNKNOWN => return Ok(Came::Not),
+            // Its pages say what it has.
+            tag::REFUSED if refusal_of(&message) == refusal::PARTIAL && base != Base::Unknown => return Ok(Came::Not),
             _ => return Err(line.unexpected(&message)),
         }
     }
@@ -180,10 +182,7 @@ fn by_descent(index: &Index, line: &Line, head: HeadId, wanted: Built, monitor: 
         let Some(message) = exchange.receive(monitor)? else { return Err(wrong_tree(line)) };
         match message.tag {
             tag::PAGES => descent.pages(&message.body, &mut pages).map_err(|e| descent_failure(line, e))?,
-            tag::REFUSED => {
-                let code = decode::<Refused>("refusal", &message.body).map_or(0, |refused| refused.0);
-                return if code == refusal::TOO_LARGE { Ok(Came::Not) } else { Err(line.unexpected(&message)) };
-            }
+            tag::REFUSED if refusal_of(&message) == refusal::TOO_LARGE => return Ok(Came::Not),
             _ => return Err(line.unexpected(&message)),
         }
         match descent.next_round(&pages).map_err(|e| descent_failure(line, e))? {
@@ -200,6 +199,14 @@ fn by_descent(index: &Index, line: &Line, head: HeadId, wanted: Built, monitor: 
     }
     batch.commit().map_err(index_failure)?;
     Ok(Came::Whole)
+}
+
+/// The code of a REFUSED; 0 for anything else.
+pub(super) fn refusal_of(message: &Message) -> u16 {
+    match message.tag {
+        tag::REFUSED => decode::<Refused>("refusal", &message.body).map_or(0, |refused| refused.0),
+        _ => 0,
+    }
 }
 
 /// Compares the totals and the cut of every directory with what is said of it. Directories that were held are checked
@@ -220,7 +227,7 @@ fn check_depth(pages: &dyn PageSource, base: DirId, wanted: Built, line: &Line) 
     Ok(())
 }
 
-fn wrong_tree(line: &Line) -> Failure {
+pub(super) fn wrong_tree(line: &Line) -> Failure {
     let rule = "its entries do not make the tree of the signed head";
     nonsense(&line.host, &Malformed::Rule { what: "tree", rule })
 }
@@ -247,7 +254,7 @@ impl PageSink for Overlay<'_> {
     }
 }
 
-fn descent_failure(line: &Line, error: DescentError) -> Failure {
+pub(super) fn descent_failure(line: &Line, error: DescentError) -> Failure {
     match error {
         DescentError::Malformed(error) => nonsense(&line.host, &error),
         DescentError::Page(error) => page_failure(error),

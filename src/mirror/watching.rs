@@ -14,11 +14,13 @@ use super::desk::Desk;
 use super::failure::{Exit, Failure};
 use super::gate::Gate;
 use super::gathering::{Gathering, Ready};
+use super::ignore::patterns;
 use super::monitor::Stop;
 use super::root::Root;
 use super::site::Site;
 use super::status::{Activity, Degraded, WatchStatus};
 use super::survey::exclude;
+use crate::disk::dir::Dir;
 use crate::disk::exclude::Exclude;
 use crate::disk::watch::{Health, Hint, Watch};
 
@@ -77,6 +79,7 @@ impl Watching {
         self.desk.set_gathering(Some(gathering.clone()));
         self.desk.rest(if self.own.publish == Gate::Manual { Activity::Idle } else { Activity::Watching });
         // It begins with a hint to look at everything: for what changed while nobody watched.
+        let mut watched = self.patterns();
         let mut watch = self.watch(bell);
         if watch.is_none() {
             locked(&gathering).hint(Hint::All, began.elapsed());
@@ -87,6 +90,10 @@ impl Watching {
             self.wait(&gathering, hints, began);
             if bell.lost.swap(false, Ordering::Relaxed) {
                 locked(&gathering).hint(Hint::All, began.elapsed());
+            }
+            if self.has_other_patterns(watched.as_deref()) {
+                watch = None;
+                watched = self.patterns();
             }
             let healthy = self.look_after(&mut watch, bell);
             if swept.elapsed() >= if healthy { SWEEP } else { SWEEP_DEGRADED } {
@@ -129,10 +136,22 @@ impl Watching {
         self.site.home.base().join(&self.own.path)
     }
 
+    /// What is left out of the module at the moment; `None` when that cannot be read, which publishing says.
+    fn patterns(&self) -> Option<Vec<String>> {
+        let path = self.path();
+        patterns(&Dir::open_operator(&path).ok()?, &path, &self.own.exclude).ok()
+    }
+
+    /// Whether what is watched is not what is published: directories that are left out are not watched.
+    fn has_other_patterns(&self, watched: Option<&[String]>) -> bool {
+        self.patterns().is_some_and(|now| Some(&*now) != watched)
+    }
+
     /// Starts to watch. If that fails, it is tried again later, and everything is looked at more often.
     fn watch(&self, bell: &Arc<Bell>) -> Option<Watch> {
         let hints = bell.clone();
-        let exclude = exclude(&self.own.exclude).unwrap_or_else(|_| Exclude::nothing());
+        let exclude = self.patterns().and_then(|patterns| exclude(&patterns).ok());
+        let exclude = exclude.unwrap_or_else(Exclude::nothing);
         match Watch::start(&self.path(), exclude, move |hint| hints.hint(hint)) {
             Ok(watch) => {
                 self.desk.set_watch(Some(status(watch.health())));

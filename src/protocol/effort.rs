@@ -26,6 +26,8 @@ pub struct Effort {
     pub level: Level,
     /// For one of [`SMALL`] bytes of literals at most.
     pub small: Level,
+    /// For what is new in files that are rebuilt: little beside what it would be without their old versions.
+    pub rebuilt: Level,
     /// Bytes of literals that are gathered in one batch.
     pub target: usize,
 }
@@ -71,9 +73,8 @@ const STEPS: [Step; 5] = [
     Step { level: 15, cost: 32.0 },
     Step { level: 19, cost: 110.0 },
 ];
-/// The step while nothing is known of the line, and the lowest one of a short answer.
+/// The step while nothing is known of the line.
 const START: usize = 1;
-const FAST: usize = 0;
 /// The step from which batches may be long: only there do they become smaller by it.
 const LONG: usize = 3;
 /// Nanoseconds for a byte at a cost of 1 before anything was measured, and at least: data that does not shrink takes
@@ -90,7 +91,7 @@ const FASTER: f64 = 1.5;
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { level: Level::FAST, small: Level::THOROUGH, target: BATCH_TARGET }
+        Self { level: Level::FAST, small: Level::THOROUGH, rebuilt: Level::THOROUGH, target: BATCH_TARGET }
     }
 }
 
@@ -98,7 +99,11 @@ impl Effort {
     /// The level for a batch of that many bytes of literals; `rebuilt` if they are what is new in files that are rebuilt.
     #[must_use]
     pub fn level_for(&self, literals: usize, rebuilt: bool) -> Level {
-        if rebuilt || literals <= SMALL { self.small } else { self.level }
+        match literals {
+            _ if rebuilt => self.rebuilt,
+            ..=SMALL => self.small,
+            _ => self.level,
+        }
     }
 }
 
@@ -113,7 +118,7 @@ impl Controller {
     /// How to make the next batch, when so much waits.
     pub fn next(&mut self, backlog: Backlog) -> Effort {
         if let Compress::Fixed(level) = self.setting {
-            return Effort { level, small: level, target: BATCH_TARGET };
+            return Effort { level, small: level, rebuilt: level, target: BATCH_TARGET };
         }
         self.begun = backlog;
         let young = self.literals < LONG_ANSWER;
@@ -121,13 +126,14 @@ impl Controller {
         let fits = |step: usize| STEPS.get(step).is_some_and(|at| self.takes(at, BATCH_TARGET) <= time);
         let highest = (0..STEPS.len()).rev().find(|step| fits(*step)).unwrap_or(0);
         if self.rate.is_some() {
-            self.step = highest.min(self.step + 1).max(if young { FAST } else { 0 });
+            self.step = highest.min(self.step + 1);
         }
         let level = self.at().and_then(|at| Level::new(at.level)).unwrap_or(Level::FAST);
-        let small = if young { level.max(Level::THOROUGH) } else { level };
+        let rebuilt = level.max(Level::THOROUGH);
+        let small = if young { rebuilt } else { level };
         let long =
             self.step >= LONG && self.shrank && self.at().is_some_and(|at| self.takes(at, BATCH_TARGET_LONG) <= time);
-        Effort { level, small, target: if long { BATCH_TARGET_LONG } else { BATCH_TARGET } }
+        Effort { level, small, rebuilt, target: if long { BATCH_TARGET_LONG } else { BATCH_TARGET } }
     }
 
     /// Says that a message was made of `literals` bytes of them and has `sent` bytes, that this took `took`, and what was

@@ -68,6 +68,9 @@ pub mod tag {
     pub const LOOK: u8 = 23;
     /// Answer to LOOK: the hashes of those blocks.
     pub const BLOCKS: u8 = 24;
+    /// Behind MODULE and ROUTE, and before the STATE that answers POLL: the sender mirrors the module in part. Behind
+    /// FOLLOW: the receiver does, so it asks for content itself. Skipped by who does not know it.
+    pub const PARTIAL: u8 = 128;
 }
 
 /// Codes of REFUSED. What is not there and what may not be seen look the same.
@@ -84,6 +87,8 @@ pub mod refusal {
     pub const INTERNAL: u16 = 5;
     /// More than this side will remember for one stream; ask in another way.
     pub const TOO_LARGE: u16 = 6;
+    /// This side mirrors the module in part, and that is not in its part: ask whom it follows.
+    pub const PARTIAL: u16 = 7;
 }
 
 /// The largest body of a message by tag; `None` for tags that are not known.
@@ -92,6 +97,7 @@ pub const fn body_max(tag: u8) -> Option<u32> {
     match tag {
         tag::LIST | tag::POLL | tag::TREE | tag::DESCEND | tag::LISTS | tag::CONTENT | tag::FOLLOW => Some(REQUEST_MAX),
         tag::MODULE | tag::BASE_UNKNOWN | tag::REFUSED | tag::ROUTE | tag::OFFER | tag::AT => Some(REQUEST_MAX),
+        tag::PARTIAL => Some(REQUEST_MAX),
         tag::STATE => Some(STATE_MAX),
         tag::CHANGES | tag::PAGES => Some(PACKED_MAX),
         tag::WANT => Some(WANT_MAX),
@@ -488,6 +494,23 @@ impl From<(Option<HeadId>,)> for At {
 impl From<At> for (Option<HeadId>,) {
     fn from(At(head): At) -> Self {
         (head,)
+    }
+}
+
+/// PARTIAL: an array of `[partial.module]` alone: what is said is of this module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(String,)", into = "(String,)")]
+pub struct Partial(pub String);
+
+impl From<(String,)> for Partial {
+    fn from((module,): (String,)) -> Self {
+        Self(module)
+    }
+}
+
+impl From<Partial> for (String,) {
+    fn from(Partial(module): Partial) -> Self {
+        (module,)
     }
 }
 

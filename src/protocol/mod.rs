@@ -8,7 +8,8 @@
 //! 2. What travels on a stream: [`message`] (the whole vocabulary), [`packed`] (records in a zstd frame), [`batch`] (steps
 //!    and literals, which [`compress`] packs as hard as [`effort`] says), [`change`] (what leads from one tree to another).
 //! 3. Who says it: [`sender`] (the side that has the snapshot), and on the other side [`descent`] (pages and lists from
-//!    whoever does not know the base), [`browse`] (pages for who only looks) and [`fetch`] (steps become verified files).
+//!    whoever does not know the base), [`part`] (pages of a part of a tree), [`browse`] (pages for who only looks) and
+//!    [`fetch`] (steps become verified files).
 //!    [`pack`] is what a sender pushes unasked to who follows it.
 //!
 //! Beside them stand [`limits`] (every bound), [`error`] (whose fault it was) and [`bucket`] (rates).
@@ -32,6 +33,7 @@ pub mod message;
 pub mod noise;
 pub mod pack;
 pub mod packed;
+pub mod part;
 pub mod preface;
 pub mod record;
 pub mod sender;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::change::{ChangeWriter, held};
 use super::effort::Effort;
 use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX, PACKED_TARGET, PATHS_MAX, PATHS_WAITING_MAX, SHORT_LEN};
-use super::message::{AtHead, Chunks, List, Message, Module, Paths, Poll, Refused, State, Tree, refusal, tag};
+use super::message::{AtHead, Chunks, List, Message, Module, Partial, Paths, Poll, Refused, State, Tree, refusal, tag};
 use super::packed::pack;
 use super::sender_content::ContentAnswer;
 use super::short::ShortIds;
@@ -19,7 +19,7 @@ use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{ChunkId, DirId, FileId, HeadId};
 use crate::tree::list::{Chunk, Samples, chunks, file_id};
 use crate::tree::name::TreePath;
-use crate::tree::page::{Page, PageSource, Trust};
+use crate::tree::page::{Page, PageError, PageSource, Trust};
 
 /// Content that is read at any offset.
 pub trait ReadAt: Send {
@@ -45,6 +45,10 @@ pub trait Source {
     /// # Errors
     /// A refusal code.
     fn tree(&self, module: &str, head: &HeadId) -> Result<Option<Built>, u16>;
+    /// Whether only a part of the module's trees is held.
+    fn is_partial(&self, _module: &str) -> bool {
+        false
+    }
     /// All pages.
     fn pages(&self) -> &dyn PageSource;
     /// The content of the file at `path`, if what is on disk is still what `entry` says.
@@ -106,6 +110,8 @@ enum Work<'s> {
     Descent {
         round: VecDeque<DirId>,
         references: Vec<DirId>,
+        /// The code for a page that is not held.
+        absent: u16,
     },
     Lists {
         module: String,
@@ -173,19 +179,25 @@ impl<'s> Answer<'s> {
             tag::LIST => {
                 let _: List = decode("list", &request.body).map_err(bad)?;
                 let modules = self.source.modules();
-                self.ready.extend(modules.iter().map(|module| Message::new(tag::MODULE, module)));
+                for module in &modules {
+                    self.ready.push_back(Message::new(tag::MODULE, module));
+                    self.ready.extend(partial(self.source, &module.name));
+                }
                 Ok(Work::Ready)
             }
             tag::POLL => {
                 let poll: Poll = decode("poll", &request.body).map_err(bad)?;
-                self.ready.push_back(Message::new(tag::STATE, &self.source.state(&poll)?));
+                let state = self.source.state(&poll)?;
+                self.ready.extend(partial(self.source, &poll.module));
+                self.ready.push_back(Message::new(tag::STATE, &state));
                 Ok(Work::Ready)
             }
             tag::TREE => self.begin_tree(&decode("tree", &request.body).map_err(bad)?),
             tag::DESCEND => {
                 let at: AtHead = decode("descend", &request.body).map_err(bad)?;
                 let top = self.tree(&at.module, &at.head)?.id;
-                Ok(Work::Descent { round: VecDeque::from([top]), references: Vec::new() })
+                let absent = if self.source.is_partial(&at.module) { refusal::PARTIAL } else { refusal::NO_HEAD };
+                Ok(Work::Descent { round: VecDeque::from([top]), references: Vec::new(), absent })
             }
             tag::LISTS => {
                 let at: AtHead = decode("lists", &request.body).map_err(bad)?;
@@ -211,6 +223,9 @@ impl<'s> Answer<'s> {
 
     fn begin_tree(&mut self, request: &Tree) -> Result<Work<'s>, u16> {
         let top = self.tree(&request.module, &request.head)?.id;
+        if self.source.is_partial(&request.module) {
+            return Err(refusal::PARTIAL);
+        }
         let base = match &request.base {
             None => None,
             Some(base) => match self.source.tree(&request.module, base)? {
@@ -229,7 +244,9 @@ impl<'s> Answer<'s> {
 
     fn go_on(&mut self, message: Option<&Message>) -> Result<(), u16> {
         match (&mut self.work, message) {
-            (Work::Descent { round, references }, Some(message)) if message.tag == tag::WANT && round.is_empty() => {
+            (Work::Descent { round, references, .. }, Some(message))
+                if message.tag == tag::WANT && round.is_empty() =>
+            {
                 *round = wanted(references, &message.body)?;
                 references.clear();
                 Ok(())
@@ -262,9 +279,9 @@ impl<'s> Answer<'s> {
                 Some(message) => Ok(Some(Output::Message(message))),
                 None => Ok(Some(Output::Done)),
             },
-            Work::Descent { round, references } => match round.is_empty() {
+            Work::Descent { round, references, absent } => match round.is_empty() {
                 true => Ok(Some(Output::Wait)),
-                false => pages_message(source.pages(), round, references).map(|m| Some(Output::Message(m))),
+                false => pages_message(source.pages(), round, references, *absent).map(|m| Some(Output::Message(m))),
             },
             Work::Lists { module, top, todo, ended } => match todo.pop_front() {
                 Some(path) => {
@@ -277,6 +294,11 @@ impl<'s> Answer<'s> {
             Work::Content(content) => content.next_output(source).map(Some),
         }
     }
+}
+
+/// What is said beside an answer when only a part of the module is held.
+fn partial(source: &dyn Source, module: &str) -> Option<Message> {
+    source.is_partial(module).then(|| Message::new(tag::PARTIAL, &Partial(module.to_owned())))
 }
 
 /// Logs what failed here and gives the code that the peer sees.
@@ -316,11 +338,16 @@ pub fn references(page: &Page<DirKind>) -> Vec<DirId> {
     }
 }
 
-fn pages_message(pages: &dyn PageSource, round: &mut VecDeque<DirId>, known: &mut Vec<DirId>) -> Result<Message, u16> {
+fn pages_message(
+    pages: &dyn PageSource,
+    round: &mut VecDeque<DirId>,
+    known: &mut Vec<DirId>,
+    absent: u16,
+) -> Result<Message, u16> {
     let (mut list, mut size) = (Vec::new(), 0);
     while size < PACKED_TARGET {
         let Some(id) = round.pop_front() else { break };
-        let bytes = pages.page(id.as_bytes()).map_err(|e| internal(&e))?.ok_or(refusal::NO_HEAD)?;
+        let bytes = pages.page(id.as_bytes()).map_err(|e| internal(&e))?.ok_or(absent)?;
         let page = Page::<DirKind>::decode(&bytes, Trust::Index).map_err(|e| internal(&e))?;
         known.extend(references(&page));
         if known.len() > DESCENT_REFERENCES_MAX {
@@ -334,7 +361,10 @@ fn pages_message(pages: &dyn PageSource, round: &mut VecDeque<DirId>, known: &mu
 
 /// The file at `path`, or the code for there being none.
 pub(super) fn file_at(source: &dyn Source, top: DirId, path: &TreePath) -> Result<Option<Entry>, u16> {
-    let entry = look_up(source.pages(), top, path).map_err(|e| internal(&e))?;
+    let entry = look_up(source.pages(), top, path).map_err(|error| match error {
+        PageError::Missing(_) => refusal::PARTIAL,
+        error => internal(&error),
+    })?;
     Ok(entry.filter(|entry| matches!(entry.body, Body::File { .. })))
 }
 

@@ -275,7 +275,15 @@ fn ctrl_c_at_the_client_ends_the_job() {
 #[test]
 fn once_goes_to_the_daemon_and_waits_for_a_busy_home() {
     let place = place("");
-    let once = Command::Sync(Sync { address: "h/m".into(), into: None, adopt: false, once: true, timeout_ms: 1 });
+    let once = Command::Sync(Sync {
+        address: "h/m".into(),
+        into: None,
+        adopt: false,
+        once: true,
+        filter: None,
+        delete_excluded: false,
+        timeout_ms: 1,
+    });
     let run = |command: &Command| perform(&place.home, command, Duration::from_millis(30), &Ear::default(), here);
     assert_eq!(run(&once).unwrap_err().exit, Exit::Connect);
     let (lock, server) = daemon(&place.home, &Stop::new());

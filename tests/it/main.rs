@@ -8,6 +8,7 @@ mod control;
 mod corpus;
 mod demo;
 mod exits;
+mod filters;
 mod fixture;
 mod home;
 mod interrupted;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use mirra::{Gate, Span};
 
+use crate::rules::Rules;
+
 const EXAMPLES: &str = "\
 Start with:
   mirra                             in a new directory: asks two questions, then runs
@@ -168,7 +170,12 @@ Examples:
   mirra sync host.example photos
   mirra sync mirra://host.example:6008/photos#KEY --into /srv/photos
   mirra sync host.example photos --once      from cron, without a daemon
-  mirra sync host.example photos --adopt     take over a tree that is there";
+  mirra sync host.example photos --adopt     take over a tree that is there
+  mirra sync host.example photos --exclude '*.iso' --exclude /old/
+  mirra sync host.example photos --include '/2026/***'    that directory alone
+
+Patterns are those of .gitignore; DIR/*** is a directory with all in it. Rules are kept
+for the next time; with others the mirror takes more, or leaves alone what it has.";
 
 #[derive(Debug, Args)]
 #[command(after_help = SYNC_EXAMPLES)]
@@ -199,6 +206,18 @@ pub(crate) struct Sync {
     /// Say what the bytes were for, and where the content came from
     #[arg(long, requires = "once")]
     pub(crate) stats: bool,
+
+    /// What is taken of it; as it was when nothing is said
+    #[command(flatten)]
+    pub(crate) rules: Rules,
+
+    /// Take all of it again
+    #[arg(long, conflicts_with_all = ["include", "exclude", "exclude-from", "delete_excluded"])]
+    pub(crate) no_filter: bool,
+
+    /// Remove from the directory what the rules leave out, instead of leaving it alone
+    #[arg(long)]
+    pub(crate) delete_excluded: bool,
 
     /// How long to wait for a busy home or a silent host
     #[arg(long, value_name = "DUR", default_value = "10s")]

@@ -5,6 +5,7 @@ mod ask;
 mod demo;
 mod ls;
 mod print;
+mod rules;
 mod screen;
 mod signals;
 mod stats;
@@ -216,8 +217,9 @@ fn sync(home: &Path, args: args::Sync, screen: &Screen) -> Result<Exit, Failure>
     }
     initialise(home, screen)?;
     let timeout_ms = u64::try_from(args.timeout.0.as_millis()).unwrap_or(u64::MAX);
-    let (adopt, once) = (args.adopt, args.once);
-    let sync = command::Sync { address: address.to_string(), into, adopt, once, timeout_ms };
+    let (adopt, once, delete_excluded) = (args.adopt, args.once, args.delete_excluded);
+    let filter = if args.no_filter { Some(Vec::new()) } else { args.rules.read()? };
+    let sync = command::Sync { address: address.to_string(), into, adopt, once, filter, delete_excluded, timeout_ms };
     let (command, wait) = (Command::Sync(sync), args.timeout.0);
     let after = if args.stats { stats::text } else { nothing };
     finish_with(args.json, screen, after, |progress| mirra::perform(home, &command, wait, progress))

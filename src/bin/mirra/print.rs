@@ -73,8 +73,9 @@ fn synced(one: &Synced) -> Text {
             format!("{} added, {} updated, {} removed", count(added), count(updated), count(removed))
         }
     };
+    let what = if one.partial { "a part of it, " } else { "" };
     let mut result =
-        format!("{}: {changes}; {}, {} in {}", one.module, entries(one.entries), bytes(one.bytes), one.into);
+        format!("{}: {changes}; {what}{}, {} in {}", one.module, entries(one.entries), bytes(one.bytes), one.into);
     let took = Duration::from_millis(one.elapsed_ms);
     let time = if took.as_secs() < 10 { format!("{:.1}s", took.as_secs_f64()) } else { span(took) };
     // Writing to a string cannot fail.
@@ -174,7 +175,8 @@ fn row(wide: usize, one: &RemoteModule, now: SystemTime) -> String {
     let wide = wide.min(22);
     let (name, figures) = (cut(&one.module, wide), (entries(one.entries), bytes(one.bytes)));
     let (age, title) = (age(one.created_ms, now), cut(&one.title, WIDTH));
-    let line = format!("{name:wide$}  {:>15}  {:>8}  {age:>8}  {title}", figures.0, figures.1);
+    let part = if one.partial { "(partial) " } else { "" };
+    let line = format!("{name:wide$}  {:>15}  {:>8}  {age:>8}  {part}{title}", figures.0, figures.1);
     format!("{}\n", cut(line.trim_end(), WIDTH))
 }
 

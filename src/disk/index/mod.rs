@@ -5,12 +5,14 @@
 //! Pages and files can be rebuilt from the trees on disk; heads, root files and pins come from peers again.
 //!
 //! Read in this order: `schema` (the tables), [`pages`] (what trees are made of, and its collection), [`files`] (what
-//! is where on disk), [`similar`] (files that share content), [`blocks`] (what files held), [`heads`] (what was signed).
+//! is where on disk), [`similar`] (files that share content), [`blocks`] (what files held), [`heads`] (what was signed),
+//! [`partial`] (modules of which a part is held).
 
 pub mod blocks;
 pub mod files;
 pub mod heads;
 pub mod pages;
+pub mod partial;
 mod schema;
 pub mod similar;
 
@@ -348,6 +350,8 @@ impl Batch<'_> {
             "DELETE FROM root_file WHERE module = ?1",
             "DELETE FROM beat WHERE module = ?1",
             "DELETE FROM pin WHERE module = ?1",
+            "DELETE FROM part_page WHERE module = ?1",
+            "DELETE FROM part WHERE module = ?1",
             "DELETE FROM module WHERE n = ?1",
         ] {
             self.run("write to", delete, [module.0])?;

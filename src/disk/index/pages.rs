@@ -167,6 +167,14 @@ impl View {
         self.all(sql, [], |row| row.get(0).map(DirId::from_bytes))
     }
 
+    /// Whether a page is held, which means that all below it is held.
+    ///
+    /// # Errors
+    /// [`IndexError::Sql`].
+    pub fn page_is_held(&self, id: &[u8; ID_LEN]) -> Result<bool, IndexError> {
+        Ok(self.page_number(id)?.is_some())
+    }
+
     fn page_number(&self, id: &[u8; ID_LEN]) -> Result<Option<i64>, IndexError> {
         self.one("read", "SELECT n FROM page WHERE id = ?1", [id], |row| row.get(0))
     }

@@ -68,6 +68,14 @@ ALTER TABLE module ADD COLUMN block_bytes INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE secret(n INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
 ";
 
+/// Tables that came later; a database that was made before gets them when it is opened.
+const LATER_TABLES: &str = "
+CREATE TABLE IF NOT EXISTS part(module INTEGER PRIMARY KEY, rules TEXT NOT NULL, head BLOB NOT NULL, tree BLOB NOT NULL,
+    entries INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS part_page(
+    id BLOB NOT NULL, module INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY(id, module)) STRICT, WITHOUT ROWID;
+";
+
 /// Opens the database for writing, and makes its tables if there are none.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, IndexError> {
     let failed = |source| sql_error(path, "open", source);
@@ -75,6 +83,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, IndexError> {
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     set_up(&connection, WRITER_CACHE_KIB).map_err(failed)?;
     make_tables(&mut connection, path)?;
+    connection.execute_batch(LATER_TABLES).map_err(failed)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(failed)?;
     connection.pragma_update(None, "journal_size_limit", LOG_KEPT_BYTES).map_err(failed)?;

@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) may_offer: AtomicBool,
     /// The source has answered, and does not follow this mirra.
     pub(super) met: AtomicBool,
+    /// The source mirrors the module in part.
+    pub(super) partial: AtomicBool,
 }
 
 /// Reads one stream to its end.
@@ -78,6 +80,10 @@ impl Reader {
         let mut push: Option<(Offer, PushReader)> = None;
         while let Some(Message { tag, body }) = self.stream.blocking_recv().map_err(|e| lost(host, &e))? {
             let message = message::Message { tag, body };
+            if message.tag == tag::PARTIAL {
+                self.shared.partial.store(true, Ordering::Relaxed);
+                continue;
+            }
             match (message.tag, push.take()) {
                 (tag::ROUTE, None) => {
                     self.route(&decode("route", &message.body).map_err(|e| wrong(&e))?)?;

@@ -3,11 +3,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
 
 use super::{Local, Session};
-use crate::disk::grace::expire;
-use crate::disk::index::{Reader, Target};
+use crate::disk::index::Reader;
 use crate::disk::publish::{Changes, Plan, PublishError, Removed, prepare, switch};
 use crate::disk::scan::{Depth, Touched};
 use crate::mirror::clock::now_ms;
@@ -15,18 +13,14 @@ use crate::mirror::dial::chain;
 use crate::mirror::failure::{Exit, Failure};
 use crate::mirror::ledger::{Ledger, Watch};
 use crate::mirror::monitor::Phase;
-use crate::mirror::past::forget_old;
 use crate::mirror::take_content::stage_failure;
 use crate::mirror::take_tree::{index_failure, page_failure};
 use crate::tree::diff::changes;
+use crate::tree::dir::Built;
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::FileId;
 use crate::tree::name::TreePath;
 
-/// How long replaced and removed files are kept for readers of the snapshot before.
-const GRACE: Duration = Duration::from_secs(3_600);
-/// Bytes of them that are kept at most.
-const GRACE_BYTES: u64 = 16 * 1024 * 1024 * 1024;
 /// Local files that are looked at for one content.
 const HOLDERS_MAX: u32 = 8;
 /// Changes up to which only their paths are looked at again after the switch; with more, the whole tree is.
@@ -47,10 +41,10 @@ impl From<Failure> for Published {
 
 impl Session<'_> {
     /// Makes the wanted tree the visible one. Gives how many paths were put aside.
-    pub(super) fn publish(&self, local: &Local) -> Result<u64, Published> {
+    pub(super) fn publish(&self, local: &Local, aim: Built) -> Result<u64, Published> {
         self.monitor.phase(Phase::Publishing);
         let index = self.node.index;
-        let (old, new) = (local.top.id, self.belief.head.snapshot);
+        let (old, new) = (local.top.id, aim.id);
         let reader = index.reader().map_err(index_failure)?;
         let asked: RefCell<Reader> = RefCell::new(index.reader().map_err(index_failure)?);
         let walk = || -> Changes<'_> {
@@ -93,9 +87,9 @@ impl Session<'_> {
 
     /// Looks at what the switch has touched. What it has not touched is as it was, unless someone else writes there,
     /// which the next look at everything finds.
-    pub(super) fn look_again(&self, local: &Local) -> Result<Local, Failure> {
+    pub(super) fn look_again(&self, local: &Local, aim: Built) -> Result<Local, Failure> {
         let reader = self.node.index.reader().map_err(index_failure)?;
-        let wanted = self.belief.head.snapshot;
+        let wanted = aim.id;
         let mut paths: BTreeMap<TreePath, Depth> = BTreeMap::new();
         let mut whole: Option<TreePath> = None;
         for change in changes(&*reader, Some(local.top.id), Some(wanted)) {
@@ -119,27 +113,6 @@ impl Session<'_> {
         drop(reader);
         let touched = Touched { base: local.top, base_meta: local.meta, paths: &paths };
         self.read_target(Some(wanted), Some(&touched))
-    }
-
-    /// Records that the wanted tree is the one on disk.
-    pub(super) fn settle(&self) -> Result<(), Failure> {
-        if self.settled && self.published.is_some_and(|(id, _)| id == self.belief.id) {
-            return Ok(());
-        }
-        let mut batch = self.node.index.batch().map_err(index_failure)?;
-        batch.set_local(self.module, Some(self.belief.head.snapshot)).map_err(index_failure)?;
-        batch.set_published(self.module, &self.belief.id).map_err(index_failure)?;
-        if let Some(target) = batch.target(self.module).map_err(index_failure)? {
-            batch.set_target(self.module, &Target { settled: true, ..target }).map_err(index_failure)?;
-        }
-        batch.commit().map_err(index_failure)?;
-        forget_old(self.node.index, self.module, now_ms()).map_err(index_failure)?;
-        let now = Duration::from_millis(now_ms());
-        self.stage.clear().map_err(|e| stage_failure(&e))?;
-        if let Err(fault) = expire(&self.stage, now, GRACE, GRACE_BYTES) {
-            tracing::warn!(%fault, "old files are not cleared away");
-        }
-        Ok(())
     }
 }
 

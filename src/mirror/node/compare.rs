@@ -11,6 +11,7 @@ use crate::mirror::monitor::Phase;
 use crate::mirror::take_content::stage_failure;
 use crate::mirror::take_tree::{index_failure, page_failure};
 use crate::tree::diff::changes;
+use crate::tree::dir::Built;
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::FileId;
 use crate::tree::name::TreePath;
@@ -23,10 +24,10 @@ const DELETE_PERCENT: u64 = 25;
 impl Session<'_> {
     /// Forgets the rows of files that are cut in another way than the snapshot has them, as they can only be compared
     /// when cut alike; says whether there were any.
-    pub(super) fn reclass(&self, local: &Local) -> Result<bool, Failure> {
+    pub(super) fn reclass(&self, local: &Local, aim: Built) -> Result<bool, Failure> {
         let reader = self.node.index.reader().map_err(index_failure)?;
         let mut stale = Vec::new();
-        for change in changes(&*reader, Some(local.top.id), Some(self.belief.head.snapshot)) {
+        for change in changes(&*reader, Some(local.top.id), Some(aim.id)) {
             let change = change.map_err(page_failure)?;
             let bodies = (change.old.map(|entry| entry.body), change.new.map(|entry| entry.body));
             if let (Some(Body::File { size, class, .. }), Some(Body::File { size: new_size, class: new_class, .. })) =
@@ -49,10 +50,10 @@ impl Session<'_> {
     }
 
     /// Counts what will happen, and stops where too much would be removed.
-    pub(super) fn count(&self, local: &Local, totals: &mut Totals) -> Result<(), Failure> {
+    pub(super) fn count(&self, local: &Local, aim: Built, totals: &mut Totals) -> Result<(), Failure> {
         let reader = self.node.index.reader().map_err(index_failure)?;
         let (mut bytes, mut files) = (0u64, 0u64);
-        for change in changes(&*reader, Some(local.top.id), Some(self.belief.head.snapshot)) {
+        for change in changes(&*reader, Some(local.top.id), Some(aim.id)) {
             let change = change.map_err(page_failure)?;
             self.check_known(&change.path, change.new.as_ref())?;
             match (&change.old, &change.new) {
@@ -79,7 +80,7 @@ impl Session<'_> {
         }
         self.monitor.phase(Phase::Fetching);
         self.monitor.total(files, bytes);
-        self.guard(local, totals.removed)?;
+        self.guard(local, aim, totals.removed)?;
         // What is here may be moved and need no room, so this refuses only what cannot fit.
         self.stage.room(self.missing_bytes(bytes)?).map_err(|e| stage_failure(&e))
     }
@@ -104,14 +105,14 @@ impl Session<'_> {
         Err(Failure::new(Exit::Partial, format!("cannot sync {}", self.name), why, "update mirra"))
     }
 
-    fn guard(&self, local: &Local, removed: u64) -> Result<(), Failure> {
+    fn guard(&self, local: &Local, aim: Built, removed: u64) -> Result<(), Failure> {
         let head = &self.belief.head;
         // What a first sync removes was never followed: it is put aside, not lost.
         if head.allow_delete || !self.settled {
             return Ok(());
         }
         let had = local.top.entries;
-        let lost = removed.min(had.saturating_sub(head.entries));
+        let lost = removed.min(had.saturating_sub(aim.entries));
         if lost <= DELETE_ENTRIES || lost.saturating_mul(100) <= had.saturating_mul(DELETE_PERCENT) {
             return Ok(());
         }
@@ -124,7 +125,7 @@ impl Session<'_> {
     }
 
     /// Looks through what an earlier run left in the stage: what is wanted and right is kept, the rest removed.
-    pub(super) fn check_stage(&self, local: &Local) -> Result<(), Failure> {
+    pub(super) fn check_stage(&self, local: &Local, aim: Built) -> Result<(), Failure> {
         let left = self.stage.leftovers().map_err(|e| stage_failure(&e))?;
         if left.is_empty() {
             return Ok(());
@@ -132,7 +133,7 @@ impl Session<'_> {
         let ids: HashSet<FileId> = left.iter().map(|left| left.id).collect();
         let reader = self.node.index.reader().map_err(index_failure)?;
         let mut wanted = HashMap::new();
-        for change in changes(&*reader, Some(local.top.id), Some(self.belief.head.snapshot)) {
+        for change in changes(&*reader, Some(local.top.id), Some(aim.id)) {
             if let Some(Body::File { id, class, .. }) = change.map_err(page_failure)?.new.map(|entry| entry.body)
                 && ids.contains(&id)
             {

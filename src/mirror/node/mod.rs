@@ -1,10 +1,12 @@
 //! Bringing a followed module up to date: compare, take, publish. In the end the tree on disk is the signed one, or the
 //! operation has failed.
 //!
-//! `target` is the directory, `compare` what differs and whether it may be done, `apply` the switch to the new tree.
+//! `target` is the directory, `goal` the tree that it shall be, `compare` what differs and whether it may be done, `apply`
+//! the switch to the new tree.
 
 mod apply;
 mod compare;
+mod goal;
 mod push;
 mod target;
 
@@ -13,19 +15,22 @@ use std::time::Instant;
 
 use apply::Published;
 
-use super::dial::chain;
+use super::desk::Desk;
+use super::dial::{chain, not_in_part};
 use super::failure::{Exit, Failure};
+use super::filter::Filter;
 use super::line::Line;
 use super::monitor::{Monitor, Phase};
 use super::report::{Sources, Stats, Synced};
-use super::served::{Newest, built_of};
+use super::served::Newest;
 use super::survey::{Survey, no_classes, nothing_held, skipped_line};
 use super::take_content::{Task, stage_failure, take_content};
-use super::take_tree::{Base, index_failure, take_tree};
+use super::take_tree::index_failure;
 use super::trust::{Belief, BeliefError, Known, believe};
 use crate::disk::dir::Dir;
 use crate::disk::exclude::Exclude;
 use crate::disk::index::heads::HeadState;
+use crate::disk::index::partial::Part;
 use crate::disk::index::{Index, ModuleNumber};
 use crate::disk::scan::{Scan, Touched};
 use crate::disk::stage::Stage;
@@ -50,6 +55,8 @@ pub(super) struct Node<'a> {
     pub(super) from: &'a Address,
     /// The target's path.
     pub(super) into: PathBuf,
+    /// What is taken of the module.
+    pub(super) filter: &'a Filter,
     pub(super) adopt: bool,
 }
 
@@ -60,11 +67,14 @@ pub(super) struct Local {
     pub(super) meta: Meta,
     /// What is not in that tree, in words.
     pub(super) skipped: Vec<String>,
+    /// The patterns of what was not looked at: with others it would be another tree.
+    pub(super) unseen: Vec<String>,
 }
 
-impl From<&Scan> for Local {
-    fn from(scan: &Scan) -> Self {
-        Self { top: scan.top, meta: scan.meta, skipped: scan.skipped.iter().map(skipped_line).collect() }
+impl Local {
+    pub(super) fn new(scan: &Scan, unseen: Vec<String>) -> Self {
+        let skipped = scan.skipped.iter().map(skipped_line).collect();
+        Self { top: scan.top, meta: scan.meta, skipped, unseen }
     }
 }
 
@@ -77,6 +87,9 @@ pub(super) struct Totals {
     pub(super) put_aside: u64,
     pub(super) skipped: Vec<String>,
     pub(super) content: Sources,
+    /// Entries and bytes of the tree that stands there then: the signed one, or the part of it that is taken.
+    pub(super) entries: u64,
+    pub(super) bytes: u64,
 }
 
 /// Why a module was not brought up to date.
@@ -111,8 +124,12 @@ struct Session<'a> {
     stage: Stage,
     line: &'a Line,
     belief: &'a Belief,
-    /// The newest head that was published here.
+    /// What is left out of the directory's look.
+    unseen: Exclude,
+    /// The newest head that was published here, and as which tree.
     published: Option<(HeadId, Built)>,
+    /// Which part of its tree that was, if not all.
+    part: Option<Part>,
     /// Whether this directory was in sync before.
     settled: bool,
     monitor: &'a dyn Monitor,
@@ -180,8 +197,9 @@ impl Node<'_> {
             into: self.into.display().to_string(),
             sequence: head.sequence,
             snapshot: head.snapshot.to_string(),
-            entries: head.entries,
-            bytes: head.bytes,
+            entries: totals.entries,
+            bytes: totals.bytes,
+            partial: self.filter.is_partial(),
             added: totals.added,
             updated: totals.updated,
             removed: totals.removed,
@@ -213,19 +231,59 @@ impl Node<'_> {
         let (target, fresh) = self.open_target()?;
         let settled = self.check_target(&target, module, fresh)?;
         let stage = Stage::open(&target, &self.into, self.home, name).map_err(|e| stage_failure(&e))?;
-        let published = self.published(module)?;
-        let session = Session { node: self, name, module, target, stage, line, belief, published, settled, monitor };
-        if !settled {
-            // Of a directory in the place of the one that was known, nothing is known.
-            *local = None;
-        }
+        let part = self.index.reader().and_then(|reader| reader.part(module)).map_err(index_failure)?;
+        let published = self.published(module, part.as_ref())?;
+        let unseen = if self.sees_all() { Exclude::nothing() } else { self.filter.exclude()? };
+        let session = Session {
+            node: self,
+            name,
+            module,
+            target,
+            stage,
+            line,
+            belief,
+            unseen,
+            published,
+            part,
+            settled,
+            monitor,
+        };
+        // Of a directory in the place of the one that was known, nothing is known.
+        local.take_if(|local| !settled || local.unseen != self.unseen_patterns());
         session.run(local, pack)
     }
 
-    fn published(&self, module: ModuleNumber) -> Result<Option<(HeadId, Built)>, Failure> {
+    /// Whether the rules are others than those by which the directory was last brought up to date.
+    ///
+    /// # Errors
+    /// [`Failure`] of the index.
+    pub(super) fn takes_other_than_is_held(&self, module: ModuleNumber, desk: &Desk) -> Result<bool, Failure> {
+        let part = self.index.reader().and_then(|reader| reader.part(module)).map_err(index_failure)?;
+        let rules = self.filter.is_partial().then(|| self.rules());
+        let seen = desk.work().as_ref().is_none_or(|local| local.unseen == self.unseen_patterns());
+        Ok(part.map(|part| part.rules) != rules || !seen)
+    }
+
+    /// The rules in one text.
+    fn rules(&self) -> String {
+        self.filter.texts().join("\n")
+    }
+
+    /// Whether the directory is looked at with everything in it.
+    fn sees_all(&self) -> bool {
+        !self.filter.is_partial() || self.filter.delete_excluded
+    }
+
+    fn unseen_patterns(&self) -> Vec<String> {
+        if self.sees_all() { Vec::new() } else { self.filter.texts() }
+    }
+
+    /// The newest head that is published here, with the tree that is held of it.
+    fn published(&self, module: ModuleNumber, part: Option<&Part>) -> Result<Option<(HeadId, Built)>, Failure> {
         let reader = self.index.reader().map_err(index_failure)?;
         let stored = reader.newest_head(module, HeadState::Published).map_err(index_failure)?;
-        Ok(stored.and_then(|stored| Newest::of(&stored, None)).map(|newest| (newest.id, newest.built())))
+        let newest = stored.and_then(|stored| Newest::of(&stored, None)).map(|newest| (newest.id, newest.built()));
+        Ok(newest.map(|(id, built)| (id, part.filter(|part| part.head == id).map_or(built, |part| part.tree))))
     }
 }
 
@@ -263,7 +321,12 @@ fn ask_newest(line: &Line, known: &Known, monitor: &dyn Monitor) -> Result<Messa
     let exchange = line.ask(Message::new(tag::POLL, &request))?;
     exchange.finish()?;
     let nothing = Message { tag: 0, body: Vec::new() };
-    Ok(exchange.receive(monitor)?.unwrap_or(nothing))
+    let mut message = exchange.receive(monitor)?;
+    if message.as_ref().is_some_and(|message| message.tag == tag::PARTIAL) {
+        line.set_partial();
+        message = exchange.receive(monitor)?;
+    }
+    Ok(message.unwrap_or(nothing))
 }
 
 fn read_newest(line: &Line, message: &Message) -> Result<State, Failure> {
@@ -285,42 +348,46 @@ impl Session<'_> {
             None => self.survey(None)?,
         };
         *known = Some(local.clone());
-        self.take_tree(&local, pack)?;
+        let goal = self.goal(&local, pack)?;
+        let mut aim = self.aim(&local, goal.tree)?;
         for round in 0..ROUNDS_MAX {
-            if self.reclass(&local)? {
-                local = self.survey(Some(self.belief.head.snapshot))?;
+            if self.reclass(&local, aim)? {
+                local = self.survey(Some(aim.id))?;
+                aim = self.aim(&local, goal.tree)?;
             }
-            if self.is_wanted(&local) {
+            if self.is_wanted(&local, aim) {
                 break;
             }
             if round == 0 {
-                self.count(&local, &mut totals)?;
+                self.count(&local, aim, &mut totals)?;
             }
-            self.check_stage(&local)?;
+            self.check_stage(&local, aim)?;
             if let Some(pack) = pack.filter(|_| round == 0) {
                 self.unpack(pack)?;
             }
-            self.take_content(&local, &mut totals.content)?;
+            self.take_content(&local, aim, &mut totals.content)?;
             *known = None;
-            match self.publish(&local) {
+            match self.publish(&local, aim) {
                 Ok(aside) => totals.put_aside += aside,
                 Err(Published::Missing) => {}
                 Err(Published::Failed(failure)) => return Err(failure.into()),
             }
-            local = self.look_again(&local)?;
+            local = self.look_again(&local, aim)?;
+            aim = self.aim(&local, goal.tree)?;
         }
-        if !self.is_wanted(&local) {
+        if !self.is_wanted(&local, aim) {
             return Err(self.not_equal(&local).into());
         }
-        self.settle()?;
+        self.settle(&goal, aim)?;
         // What no module may hold stands beside the snapshot, and is said.
         totals.skipped.clone_from(&local.skipped);
+        (totals.entries, totals.bytes) = (goal.tree.entries, goal.tree.bytes);
         *known = Some(local);
         Ok(totals)
     }
 
-    fn is_wanted(&self, local: &Local) -> bool {
-        local.top == built_of(&self.belief.head) && local.meta == self.belief.head.meta()
+    fn is_wanted(&self, local: &Local, aim: Built) -> bool {
+        local.top == aim && local.meta == self.belief.head.meta()
     }
 
     /// Reads the whole target. With a tree, files that have no row are cut as that tree has them.
@@ -343,30 +410,19 @@ impl Session<'_> {
             module: self.module,
             dir: &self.target,
             shown: &self.node.into,
-            exclude: &Exclude::nothing(),
+            exclude: &self.unseen,
             previous: None,
             classes,
             touched,
             held: &nothing_held,
             blocks: None,
         };
-        Ok(Local::from(&survey.run(self.monitor)?))
+        Ok(Local::new(&survey.run(self.monitor)?, self.node.unseen_patterns()))
     }
 
-    fn take_tree(&self, local: &Local, pack: Option<&Pack>) -> Result<(), Failure> {
-        self.monitor.phase(Phase::Comparing);
-        let base = match self.published {
-            Some((head, built)) => Base::Head(head, built),
-            None if local.top.entries == 0 => Base::Nothing,
-            None => Base::Unknown,
-        };
-        let wanted = built_of(&self.belief.head);
-        take_tree(self.node.index, &self.stage, self.line, self.belief.id, wanted, base, pack, self.monitor)
-    }
-
-    fn take_content(&self, local: &Local, sources: &mut Sources) -> Result<(), Setback> {
+    fn take_content(&self, local: &Local, aim: Built, sources: &mut Sources) -> Result<(), Setback> {
         self.monitor.phase(Phase::Fetching);
-        let task = self.task(local);
+        let task = self.task(local, aim);
         let taken = take_content(&task)?;
         let counts = taken.counts;
         tracing::info!(files = taken.files, ?counts, "content has come");
@@ -378,13 +434,16 @@ impl Session<'_> {
         sources.from_files += taken.from_files;
         sources.from_stage += taken.from_stage;
         let Some(first) = taken.gone.first() else { return Ok(()) };
+        if self.line.is_partial() {
+            return Err(not_in_part(&self.line.host, self.name).into());
+        }
         let what = format!("{} files of {} cannot be had from {}", taken.gone.len(), self.name, self.line.host);
         let why = format!("{first} changed there after it was published; nothing was changed here");
         let fix = format!("mirra publish {} on the root, then run the same command again", self.name);
         Err(Setback::Superseded(Failure::new(Exit::Partial, what, why, fix)))
     }
 
-    fn task(&self, local: &Local) -> Task<'_> {
+    fn task(&self, local: &Local, aim: Built) -> Task<'_> {
         Task {
             index: self.node.index,
             module: self.module,
@@ -392,9 +451,9 @@ impl Session<'_> {
             stage: &self.stage,
             line: self.line,
             head: self.belief.id,
-            tree: self.belief.head.snapshot,
+            tree: aim.id,
             local: local.top.id,
-            base: self.published.map(|(id, built)| (id, built.id)),
+            base: self.base().map(|(id, built)| (id, built.id)),
             monitor: self.monitor,
         }
     }

@@ -58,8 +58,16 @@ fn blocks_that_break_a_bound_are_refused() {
         assert_eq!(told(way, 128, vec![0, most + 1], 3 * (BLOCKS_MAX + 1)), [tag::REFUSED]);
         assert!(taken.contains(&told(way, 128, vec![0; 2 * GAPS_MAX], 0)));
         assert_eq!(told(way, 128, vec![0; 2 * GAPS_MAX + 2], 0), [tag::REFUSED]);
-        assert!(taken.contains(&told(way, 4_096, vec![7, GAP_BYTES_MAX], 3 * BLOCKS_MAX)));
-        assert_eq!(told(way, 4_096, vec![7, GAP_BYTES_MAX + 1], 3 * (BLOCKS_MAX + 1)), [tag::REFUSED]);
+        assert!(taken.contains(&told(
+            way,
+            4_096,
+            vec![7, GAP_BYTES_MAX],
+            3 * usize::try_from(GAP_BYTES_MAX / 4_096).unwrap()
+        )));
+        assert_eq!(
+            told(way, 4_096, vec![7, GAP_BYTES_MAX + 1], 3 * usize::try_from(GAP_BYTES_MAX / 4_096 + 1).unwrap()),
+            [tag::REFUSED]
+        );
         for block in [1, 64, 1_000, 8_192, u32::MAX] {
             assert_eq!(told(way, block, vec![0, 1], 3), [tag::REFUSED], "{block}");
         }

@@ -5,7 +5,8 @@ use mirra::protocol::change::columns::{Columns, write};
 use mirra::protocol::hello::Hello;
 use mirra::protocol::message::{
     At, AtHead, Blocks, Chunks, Content, FileItem, Files, Follow, LeafRefs, List, Look, Message, Module, Offer,
-    OldBlocks, Paths, Poll, Refused, Route, State, Tree, WireChange, WireContent, operation, refusal, tag, way,
+    OldBlocks, Partial, Paths, Poll, Refused, Route, State, Tree, WireChange, WireContent, operation, refusal, tag,
+    way,
 };
 use mirra::protocol::noise::{Initiator, Responder, Sealer, SecretKey};
 use mirra::protocol::packed::{pack, unpack, unpack_exactly};
@@ -142,6 +143,7 @@ fn messages() {
         plain("FOLLOW, first contact", {
             Message::new(tag::FOLLOW, &Follow { module: module.clone(), have: None, at: None, root: 0 })
         }),
+        plain("PARTIAL", Message::new(tag::PARTIAL, &Partial(module.clone()))),
         plain("FOLLOW", Message::new(tag::FOLLOW, &Follow { module, have: Some(head), at: Some(head), root: 1 })),
         plain("ROUTE: through one node", {
             let root = Route::extend(None, [1; 16]);
