@@ -120,7 +120,7 @@ fn messages() {
         plain("CHUNKS, the last", {
             Message::new(tag::CHUNKS, &Chunks { last: true, short: vec![9; 6], samples: vec![5, 1 << 40] })
         }),
-        plain("CHUNKS, no list", { Message::new(tag::CHUNKS, &Chunks { last: true, short: vec![], samples: vec![] }) }),
+        plain("CHUNKS, no list", Message::new(tag::CHUNKS, &Chunks { last: true, short: vec![], samples: vec![] })),
         plain("CONTENT", Message::new(tag::CONTENT, &Content { module: module.clone(), head, base: None })),
         plain("LEAVES", Message::new(tag::LEAVES, &LeafRefs { last: true, refs: vec![leaf] })),
         plain("LOOK, at a file of the base", {
