@@ -58,8 +58,10 @@ fn apply(sender: &Sender, receiver: &mut Receiver, pack: &Pack) -> Vec<TreePath>
 fn pushed(sender: &Sender, old: &Files0, new: &Files0) -> Result<(), TestCaseError> {
     let built = build(sender).unwrap();
     prop_assert!(Pack::decode(&built.encode()).as_ref() == Ok(&built));
-    prop_assert_eq!(built.messages(true).skip(1).filter(|m| m.tag != tag::CHANGES).map(|m| m.wire_len()).sum::<usize>(),
-        built.content_bytes());
+    prop_assert_eq!(
+        built.messages(true).skip(1).filter(|m| m.tag != tag::CHANGES).map(|m| m.wire_len()).sum::<usize>(),
+        built.content_bytes()
+    );
     let small = built.content_bytes() <= PUSH_CONTENT_MAX;
     let pack = read(built.messages(small).collect()).unwrap().unwrap();
     prop_assert_eq!(pack.content().len(), if small { built.content().len() } else { 0 });
