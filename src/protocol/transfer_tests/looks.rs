@@ -99,7 +99,7 @@ fn who_answers_no_look_gets_everything_that_is_new() {
         let got = said(&sender, messages);
         assert_eq!(tags(&got), [tag::LOOK, tag::BATCH]);
         let steps = Batch::decode(&got[1].body).unwrap().steps;
-        let literals: u64 = steps.iter().map(super::super::step::Step::literal_bytes).sum();
+        let literals: u64 = steps.iter().map(crate::protocol::step::Step::literal_bytes).sum();
         assert!((1..40_000).contains(&literals), "{literals}");
     }
 }
