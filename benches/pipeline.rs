@@ -112,7 +112,7 @@ fn messages(c: &mut Criterion) {
 
     let text = b"What a batch carries when a tree of text is new to the receiver. ".repeat(1 << 14);
     let mut writer = BatchWriter::default();
-    cut(Class::Fine, &text).into_iter().for_each(|chunk| writer.literal(chunk, b""));
+    cut(Class::Fine, &text).into_iter().for_each(|chunk| writer.chunk(chunk));
     writer.end();
     let batch = writer.take();
     group(c, "messages", text.len()).bench_function("batch", |b| {

@@ -178,7 +178,7 @@ fn power_of_x(n: u32, polynomial: u64) -> u64 {
 /// Rabin's test for a prime degree p: x^(2^p) = x, and no factor of degree one, which a constant term and an odd number
 /// of terms exclude.
 fn is_irreducible(polynomial: u64) -> bool {
-    if polynomial.count_ones() % 2 == 0 {
+    if polynomial.count_ones().is_multiple_of(2) {
         return false;
     }
     let mut power = 2;

@@ -217,6 +217,9 @@ pub const BATCH_STEPS_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const CONTEXT_LEN: usize = 4 * 1024;
 /// Bytes of the prefix of one batch.
 pub const BATCH_PREFIX_MAX: usize = 8 * 1024 * 1024;
+/// Bytes that an OLD counts as at least; those of a file are its size and [`BATCH_PREFIX_MAX`] at most, and the receiver
+/// refuses more.
+pub const OLD_LEAST: u64 = 256;
 /// Bytes of the head of a batch.
 pub const BATCH_HEAD_LEN: usize = 13;
 /// Bytes of one batch on the wire.

@@ -9,8 +9,13 @@ use mirra::protocol::change::ChangeReader;
 use mirra::protocol::connection::{Connection, Event, Priority, Role};
 use mirra::protocol::error::ProtocolError;
 use mirra::protocol::fetch::{Fetch, Have, Landing, Outcome, Shelf, Wanted};
-use mirra::protocol::message::{Content as Request, FileItem, Files, Message, Tree as TreeRequest, body_max, tag, way};
-use mirra::protocol::sender::{Answer, Output};
+use mirra::protocol::limits::LOOK_BLOCKS_MAX;
+use mirra::protocol::message::{
+    Blocks, Content as Request, FileItem, Files, Look, Message, Tree as TreeRequest, body_max, tag, way,
+};
+use mirra::protocol::sender::{Answer, Output, Source};
+use mirra::protocol::short::{block_hashing, pack_hashes, unpack_gaps};
+use mirra::tree::codec::decode;
 use mirra::tree::diff::changes;
 use mirra::tree::dir::Built;
 use mirra::tree::entry::Body;
@@ -176,12 +181,19 @@ impl Play {
                         match (got, &mut tree) {
                             (tag::CHANGES, Some(tree)) => tree.apply(&body, &mut receiver.pages).unwrap(),
                             (tag::LEAVES, None) => fetch.leaves(&body).unwrap(),
+                            (tag::LOOK, None) => {
+                                let told = self.told(&body);
+                                node.send(stream, told.tag, told.body).unwrap();
+                            }
                             (tag::BATCH, None) => {
                                 let outcomes = fetch.batch(&body, &mut receiver).unwrap();
                                 assert!(
                                     outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done(_))),
                                     "{outcomes:?}"
                                 );
+                                if fetch.outstanding() == 0 {
+                                    node.finish(stream).unwrap();
+                                }
                             }
                             _ => panic!("message {got}"),
                         }
@@ -209,6 +221,19 @@ impl Play {
             }
         }
         panic!("seed {seed}, {trouble:?}: the session does not end");
+    }
+
+    /// What is said of old bytes that the sender looks at.
+    fn told(&self, look: &[u8]) -> Message {
+        let look: Look = decode("look", look).unwrap();
+        let old = &self.old[std::str::from_utf8(&look.basis).unwrap()];
+        let (gaps, _) = unpack_gaps(&look.gaps, look.block, LOOK_BLOCKS_MAX).unwrap();
+        let (rabin, mut hashes) = (block_hashing(&self.shop.binding()), Vec::new());
+        for (start, len) in gaps {
+            let gap = &old[usize::try_from(start).unwrap()..usize::try_from(start + len).unwrap()];
+            rabin.list(gap, look.block as usize, &mut hashes);
+        }
+        Message::new(tag::BLOCKS, &Blocks { file: look.file, hashes: pack_hashes(&hashes) })
     }
 
     /// Each landed file is one of the new version, to the byte.
@@ -270,7 +295,6 @@ fn ask(node: &mut Connection, pages: &Pages, fetch: &mut Fetch, heads: [(HeadId,
     let stream = node.open(Priority::Bulk, request.tag, request.body).unwrap();
     let files = Files(items).message();
     node.send(stream, files.tag, files.body).unwrap();
-    node.finish(stream).unwrap();
 }
 
 /// How much has come so far.

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use self::context::{Context, prefix};
 use self::rebuild::Current;
 use super::batch::Batch;
-use super::limits::{BATCH_PREFIX_MAX, LEAVES_MAX};
+use super::limits::{BATCH_PREFIX_MAX, LEAVES_MAX, OLD_LEAST};
 use super::message::{LeafRefs, way};
 use super::step::Step;
 use crate::tree::chunker::Class;
@@ -170,7 +170,7 @@ impl Allowance {
                 return Err(rule("step", "names a second basis"));
             }
             Step::Old { len, .. } => {
-                let left = self.old.checked_sub(*len);
+                let left = self.old.checked_sub((*len).max(OLD_LEAST));
                 self.old = left.ok_or_else(|| rule("step", "gives more context than its file can need"))?;
                 0
             }

@@ -102,8 +102,14 @@ struct Asked {
 
 /// A file that is being sent.
 enum Sending<'s> {
-    Whole { stored: Stored<'s>, chunks: Chunks<'s>, offset: u64 },
+    Whole(Box<Whole<'s>>),
     Parts(Box<Parts<'s>>),
+}
+
+struct Whole<'s> {
+    stored: Stored<'s>,
+    chunks: Chunks<'s>,
+    offset: u64,
 }
 
 struct Parts<'s> {
@@ -374,7 +380,7 @@ impl<'s> ContentAnswer<'s> {
         if whole {
             self.announce_leaves(stored.leaf_refs()?);
         }
-        Ok(Some(Sending::Whole { stored, chunks, offset: 0 }))
+        Ok(Some(Sending::Whole(Box::new(Whole { stored, chunks, offset: 0 }))))
     }
 
     /// Says which leaf pages follow, where there is more than one.
@@ -483,25 +489,30 @@ impl Sending<'_> {
     /// Adds what comes next of the file; false behind its end.
     fn advance(&mut self, out: &mut Out) -> Result<bool, Gone> {
         match self {
-            Self::Whole { stored, chunks, offset } => {
-                let Some(chunk) = chunks.next() else {
-                    out.batch.end();
-                    return Ok(false);
-                };
-                let chunk = chunk.map_err(|e| {
-                    internal(&e);
-                    Gone
-                })?;
-                let bytes = stored.read(&chunk, *offset).ok_or(Gone)?;
-                if out.batch.is_full(bytes.len()) {
-                    out.flush();
-                }
-                out.batch.chunk(&bytes);
-                *offset += u64::from(chunk.len);
-                Ok(true)
-            }
+            Self::Whole(file) => file.advance(out),
             Self::Parts(file) => file.advance(out),
         }
+    }
+}
+
+impl Whole<'_> {
+    fn advance(&mut self, out: &mut Out) -> Result<bool, Gone> {
+        let Self { stored, chunks, offset } = self;
+        let Some(chunk) = chunks.next() else {
+            out.batch.end();
+            return Ok(false);
+        };
+        let chunk = chunk.map_err(|e| {
+            internal(&e);
+            Gone
+        })?;
+        let bytes = stored.read(&chunk, *offset).ok_or(Gone)?;
+        if out.batch.is_full(bytes.len()) {
+            out.flush();
+        }
+        out.batch.chunk(&bytes);
+        *offset += u64::from(chunk.len);
+        Ok(true)
     }
 }
 

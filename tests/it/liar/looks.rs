@@ -9,6 +9,9 @@ use mirra::tree::codec::decode;
 
 use super::*;
 
+/// Changes what is said in one way.
+type Bend<T> = fn(&mut T);
+
 /// Says `more` before the first message with `tag`, and nothing else that is not honest.
 fn once_before(wanted: u8, more: impl Fn(&Message) -> Vec<Message> + Send + Sync + 'static) -> Lie {
     let said = AtomicBool::new(false);
@@ -69,7 +72,7 @@ fn looks_that_nobody_may_take_end_the_session() {
 fn looks_at_what_is_not_there_are_answered_with_nothing() {
     let bench = Bench::new();
     let shop = bench.honest();
-    let bent = |bend: fn(&mut Look)| {
+    let bent = |bend: Bend<Look>| {
         always(tag::LOOK, move |m| {
             let mut look: Look = decode("look", &m.body).unwrap();
             bend(&mut look);
@@ -77,7 +80,7 @@ fn looks_at_what_is_not_there_are_answered_with_nothing() {
         })
     };
     // The sender sends all that it has not found, so the files still come.
-    let beside: [(&str, fn(&mut Look)); 4] = [
+    let beside: [(&str, Bend<Look>); 4] = [
         ("behind the end of the file", |look| look.gaps = vec![1 << 40, 1_000]),
         ("at a file that is not there", |look| look.basis = b"no/such/file".to_vec()),
         ("at a file that is none", |look| look.basis = b"d".to_vec()),
@@ -157,14 +160,14 @@ fn steps_that_break_a_rule_end_the_session() {
 fn wrong_short_ids_cost_bytes_and_nothing_else() {
     let bench = Bench::new();
     let shop = bench.honest();
-    let short = |bend: fn(&mut Vec<u8>)| {
+    let short = |bend: Bend<Vec<u8>>| {
         always(tag::CHUNKS, move |m| {
             let mut part: Chunks = decode("chunks", &m.body).unwrap();
             bend(&mut part.short);
             vec![Message::new(tag::CHUNKS, &part)]
         })
     };
-    let lies: [(&str, fn(&mut Vec<u8>)); 4] = [
+    let lies: [(&str, Bend<Vec<u8>>); 4] = [
         ("of nothing", |short| short.fill(7)),
         ("all of one chunk", |short| {
             let first: Vec<u8> = short[..6].to_vec();

@@ -19,7 +19,7 @@ impl Slow {
         blake3::Hasher::new_keyed(secret).update(b"mirra v1 rabin").finalize_xof().fill(&mut bytes);
         let mut numbers = bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_be_bytes(*bytes));
         let factor = numbers.next().unwrap() | 1;
-        let candidates = numbers.map(|number| number % (1 << 53) | 1 << 53 | 1);
+        let candidates = numbers.map(|number| (number % (1 << 53)) | (1 << 53) | 1);
         Self { factor, polynomial: candidates.into_iter().find(|candidate| is_irreducible(*candidate)).unwrap() }
     }
 
@@ -40,10 +40,9 @@ fn reduced(value: u64, polynomial: u64) -> u64 {
 /// Whether x to the power 2^53 is x, and x + 1 divides nothing.
 fn is_irreducible(polynomial: u64) -> bool {
     let square = |value: u64| {
-        let product = (0..53)
+        (0..53)
             .rev()
-            .fold(0, |product, bit| reduced(product << 1, polynomial) ^ if value >> bit & 1 == 1 { value } else { 0 });
-        product
+            .fold(0, |product, bit| reduced(product << 1, polynomial) ^ if value >> bit & 1 == 1 { value } else { 0 })
     };
     polynomial.count_ones() % 2 == 1 && (0..53).fold(2, |power, _| square(power)) == 2
 }
