@@ -155,7 +155,8 @@ mod tests {
             (block, chosen.iter().map(|gap| gap.1).sum::<u64>())
         };
         assert_eq!(allowed(&[(0, 10_000), (20_000, 1)]), (1_024, 10_001));
-        assert_eq!(allowed(&[(0, 100 << 20)]), (4_096, 100 << 20));
+        assert_eq!(allowed(&[(0, 100 << 20)]), (1_024, 100 << 20));
+        assert_eq!(allowed(&[(0, 200 << 20)]), (2_048, 200 << 20));
         assert_eq!(allowed(&[(0, GAP_BYTES_MAX), (GAP_BYTES_MAX, 1)]).1, GAP_BYTES_MAX);
         // Out of order, and with so many short ones that not all have room.
         assert_eq!(allowed(&[(5_000, 100), (0, 100)]).1, 100);
@@ -168,7 +169,7 @@ mod tests {
         let most = GAP_BYTES_MAX;
         assert!(unpack_gaps(&[0, most], 4_096, BLOCKS_MAX).is_some());
         assert!(unpack_gaps(&[0, most, 0, 1], 4_096, BLOCKS_MAX + 1).is_none());
-        assert!(unpack_gaps(&[0, most], 2_048, BLOCKS_MAX).is_none());
+        assert!(unpack_gaps(&[0, most], 512, BLOCKS_MAX).is_none());
         assert!(unpack_gaps(&[0, 128 * BLOCKS_MAX as u64 + 1], 128, BLOCKS_MAX).is_none());
         assert!(unpack_gaps(&vec![0; 2 * GAPS_MAX], 128, BLOCKS_MAX).is_some());
         assert!(unpack_gaps(&vec![0; 2 * GAPS_MAX + 2], 128, BLOCKS_MAX).is_none());

@@ -517,6 +517,26 @@ fn a_similar_file_elsewhere_is_a_basis() {
 }
 
 #[test]
+fn old_bytes_that_still_exist_are_context() {
+    let old = noise(11, 60_000);
+    // A change in every block, so that none is found.
+    let mut new = old.clone();
+    new.iter_mut().step_by(90).for_each(|byte| *byte ^= 1);
+    let tree = |a: &[u8], b: &[u8]| Files0::from([("a".into(), a.to_vec()), ("b".into(), b.to_vec())]);
+    let (before, beside, alone) = (tree(&old, &old), tree(&new, &old), tree(&new, b"other"));
+    let size = |after: &Files0| {
+        let sender = Sender::with_lists(&before, after);
+        let mut receiver = receiver(&before);
+        let (size, outcomes) = fetch_content(&sender, &mut receiver, way::BASE);
+        assert!(outcomes.unwrap().iter().all(|outcome| matches!(outcome, Outcome::Done(_))));
+        assert_eq!(receiver.landed.borrow()[&TreePath::new(b"a").unwrap()], new);
+        size
+    };
+    let (with, without) = (size(&beside), size(&alone));
+    assert!(with * 8 < without, "{with} of {without}");
+}
+
+#[test]
 fn a_basis_that_changed_leads_to_a_retry_and_never_to_wrong_bytes() {
     let (old, new) = edited_pair();
     let sender = Sender::new(&old, &new);

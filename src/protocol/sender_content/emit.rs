@@ -85,13 +85,19 @@ impl Emitter {
         self.pending = Some(Matched::Have(have));
     }
 
-    /// New bytes.
-    pub(super) fn literal(&mut self, out: &mut Out, stored: &Stored<'_>, bytes: &[u8]) {
+    /// New bytes. `old` are bytes of the basis that are like them, and where they begin: a better context than what stands
+    /// before.
+    pub(super) fn literal(&mut self, out: &mut Out, stored: &Stored<'_>, bytes: &[u8], old: Option<(u64, Vec<u8>)>) {
         self.write_pending(out, stored);
-        if out.batch.is_full(bytes.len()) || out.batch.is_full_of_context(2 * CONTEXT_LEN) {
+        let context = old.as_ref().map_or(0, |(_, old)| old.len()) + 2 * CONTEXT_LEN;
+        if out.batch.is_full(bytes.len()) || out.batch.is_full_of_context(context) {
             self.flush(out);
         }
         let mut before = Vec::new();
+        if let Some((from, old)) = old {
+            self.written = None;
+            out.batch.step(Step::Old { from, len: old.len() as u64 }, &old);
+        }
         if let (Some(side), Some(written)) = (out.batch.wants_end(), self.written.take()) {
             let (at, len) = written.context(side);
             match stored.context(at, len) {

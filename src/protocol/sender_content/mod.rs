@@ -10,6 +10,7 @@ mod emit;
 mod kept;
 mod layout;
 mod look;
+mod sending;
 mod stored;
 mod vanished;
 
@@ -19,7 +20,8 @@ use std::sync::Arc;
 use self::emit::{Emitter, Out};
 use self::kept::Kept;
 use self::layout::{Old, Part, by_bits, over};
-use self::stored::{Chunks, Stored};
+use self::sending::{Gone, OldBytes, Parts, Sending, Whole};
+use self::stored::Stored;
 use self::vanished::Vanished;
 use super::effort::Effort;
 use super::limits::{BLOCKS_MAX, FILES_WAITING_MAX, LEAVES_MAX, LOOKS_AHEAD_MAX, PIECES_AHEAD_MAX};
@@ -27,7 +29,7 @@ use super::message::{Blocks, FileItem, Files, LeafRefs, Look, Message, refusal, 
 use super::sender::{Output, Source, file_at, internal, room_for};
 use super::short::{block_hashing, pack_gaps, unpack_gaps};
 use crate::delta::blocks::{BLOCK, count, kept_block};
-use crate::delta::diff::{Search, Step};
+use crate::delta::diff::Search;
 use crate::delta::rabin::Rabin;
 use crate::tree::alike::{self, alike};
 use crate::tree::chunker::Class;
@@ -99,29 +101,6 @@ struct Asked {
     /// Nothing is asked after that.
     second: bool,
 }
-
-/// A file that is being sent.
-enum Sending<'s> {
-    Whole(Box<Whole<'s>>),
-    Parts(Box<Parts<'s>>),
-}
-
-struct Whole<'s> {
-    stored: Stored<'s>,
-    chunks: Chunks<'s>,
-    offset: u64,
-}
-
-struct Parts<'s> {
-    stored: Stored<'s>,
-    parts: std::vec::IntoIter<Part>,
-    kept: Option<Kept>,
-    second: Option<Search>,
-    emitter: Emitter,
-}
-
-/// The file's content is not what the head says.
-struct Gone;
 
 /// The two hashes of blocks, each made when it is first needed.
 #[derive(Default)]
@@ -340,7 +319,7 @@ impl<'s> ContentAnswer<'s> {
             }
             Some(Turn::Begun(begun)) => {
                 let Begun { stored, parts, basis, second, .. } = *begun;
-                self.current = Some(self.parts(stored, parts, basis, None, second));
+                self.current = Some(self.parts(stored, parts, basis, None, second, None));
             }
         }
         Ok(())
@@ -353,12 +332,13 @@ impl<'s> ContentAnswer<'s> {
         basis: Option<TreePath>,
         kept: Option<Kept>,
         second: Option<Search>,
+        old: Option<OldBytes>,
     ) -> Sending<'s> {
         if let Some(path) = basis {
             self.out.batch.basis(path);
         }
         let emitter = Emitter::default();
-        Sending::Parts(Box::new(Parts { stored, parts: parts.into_iter(), kept, second, emitter }))
+        Sending::Parts(Box::new(Parts { stored, parts: parts.into_iter(), kept, second, old, emitter }))
     }
 
     /// Starts a file for which nobody has to be asked; `None` when its content is gone.
@@ -368,14 +348,15 @@ impl<'s> ContentAnswer<'s> {
         let Some((stored, chunks)) = opened else { return Ok(None) };
         if item.way == way::WANTED {
             let parts = by_bits(Some(&item.wanted), &[], chunks)?;
-            return Ok(Some(self.parts(stored, parts, None, None, None)));
+            return Ok(Some(self.parts(stored, parts, None, None, None, None)));
         }
         if item.way == way::BASE
             && let Some((basis, old, entry)) = self.basis(source, &item.path, &stored)?
         {
             let (parts, shared) = over(&old, chunks)?;
+            let old_bytes = self.old_bytes(source, &basis, &entry, stored.size);
             let kept = self.kept(source, &entry, &old, &shared);
-            return Ok(Some(self.parts(stored, parts, Some(basis), kept, None)));
+            return Ok(Some(self.parts(stored, parts, Some(basis), kept, None, old_bytes)));
         }
         if whole {
             self.announce_leaves(stored.leaf_refs()?);
@@ -432,7 +413,20 @@ impl<'s> ContentAnswer<'s> {
         Ok(old_version(source, &entry)?.map(|old| (path, old, entry)))
     }
 
-    /// What is kept of an old version, if something of it is gone.
+    /// The old version itself, where it still stands in the tree: another version beside it, or one that was copied.
+    fn old_bytes(&self, source: &dyn Source, basis: &TreePath, entry: &Entry, size: u64) -> Option<OldBytes> {
+        let Body::File { id, size: old_size, class: Class::Fine } = entry.body else { return None };
+        let is_it = |found: &Entry| matches!(found.body, Body::File { id: found, .. } if found == id);
+        let mut paths = source.paths_of(&self.module, &id);
+        paths.insert(0, basis.clone());
+        let content = paths.iter().find_map(|path| {
+            let found = file_at(source, self.top, path).ok()?.filter(is_it)?;
+            source.open(&self.module, path, &found)
+        })?;
+        Some(OldBytes { content, size: old_size, left: size })
+    }
+
+    /// What is kept of an old version.
     fn kept(&mut self, source: &dyn Source, entry: &Entry, old: &Old, shared: &HashSet<ChunkId>) -> Option<Kept> {
         let Body::File { id, size, .. } = entry.body else { return None };
         let block = kept_block(size)?;
@@ -482,70 +476,5 @@ impl Begun<'_> {
         if !gaps.is_empty() {
             self.ask(Asked { block: BLOCK as u32, gaps, second: true }, out);
         }
-    }
-}
-
-impl Sending<'_> {
-    /// Adds what comes next of the file; false behind its end.
-    fn advance(&mut self, out: &mut Out) -> Result<bool, Gone> {
-        match self {
-            Self::Whole(file) => file.advance(out),
-            Self::Parts(file) => file.advance(out),
-        }
-    }
-}
-
-impl Whole<'_> {
-    fn advance(&mut self, out: &mut Out) -> Result<bool, Gone> {
-        let Self { stored, chunks, offset } = self;
-        let Some(chunk) = chunks.next() else {
-            out.batch.end();
-            return Ok(false);
-        };
-        let chunk = chunk.map_err(|e| {
-            internal(&e);
-            Gone
-        })?;
-        let bytes = stored.read(&chunk, *offset).ok_or(Gone)?;
-        if out.batch.is_full(bytes.len()) {
-            out.flush();
-        }
-        out.batch.chunk(&bytes);
-        *offset += u64::from(chunk.len);
-        Ok(true)
-    }
-}
-
-impl Parts<'_> {
-    fn advance(&mut self, out: &mut Out) -> Result<bool, Gone> {
-        let Self { stored, parts, kept, second, emitter } = self;
-        match parts.next() {
-            None => {
-                emitter.end(out, stored);
-                return Ok(false);
-            }
-            Some(Part::Copy { from, at, len }) => emitter.copy(out, stored, from, at, len),
-            Some(Part::Have(have)) => emitter.have(out, stored, have),
-            Some(Part::Run(run)) => {
-                let bytes = run.read(stored).ok_or(Gone)?;
-                let steps = match kept {
-                    Some(kept) => kept.steps(&bytes, &run),
-                    None => run.refined(&bytes, second.as_ref()),
-                };
-                // A run in which nothing was sought is all new.
-                let steps = if steps.is_empty() { vec![Step::Literal { len: run.len }] } else { steps };
-                let mut at = 0usize;
-                for step in steps {
-                    let (Step::Copy { len, .. } | Step::Literal { len }) = step;
-                    let new = usize::try_from(len).ok().and_then(|len| bytes.get(at..at + len)).unwrap_or_default();
-                    match step {
-                        Step::Copy { from, len } => emitter.copy(out, stored, from, run.at + at as u64, len),
-                        Step::Literal { .. } => emitter.literal(out, stored, new),
-                    }
-                    at += new.len();
-                }
-            }
-        }
-        Ok(true)
     }
 }
