@@ -1,6 +1,6 @@
 //! The search: which pieces of new bytes are blocks of old ones.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::blocks::{Range, count};
@@ -186,10 +186,12 @@ impl Search {
         while made.at < new.len() {
             self.run_on(new, made);
             let rest = new.get(made.at..).unwrap_or_default();
-            let mut found = None;
+            let (mut found, mut doubtful) = (None, Doubtful::default());
             self.hashing.rabin.roll(&self.window, rest, |offset, hash| {
-                if self.filter.may_have(hash & self.mask) {
-                    found = self.candidate(new, made, offset, hash & self.mask, around, sure).map(|b| (offset, b));
+                let hash = hash & self.mask;
+                found = doubtful.confirmed(offset, hash).map(|block| (offset - self.hashing.block, block));
+                if found.is_none() && self.filter.may_have(hash) {
+                    found = self.candidate(new, made, offset, hash, around, sure, &mut doubtful).map(|b| (offset, b));
                 }
                 found.is_none()
             });
@@ -227,7 +229,9 @@ impl Search {
     }
 
     /// The block that stands `offset` behind what is made: one that is where it would be after a change in place, or one
-    /// whose neighbour on either side agrees too.
+    /// whose neighbour agrees too. Where hashes are short there are so many chance matches that the neighbour is not hashed
+    /// for each: its turn comes when the window is there.
+    #[allow(clippy::too_many_arguments, reason = "what is made, where it goes on, and what is left to be seen")]
     fn candidate(
         &self,
         new: &[u8],
@@ -236,6 +240,7 @@ impl Search {
         hash: u32,
         around: Around,
         sure: bool,
+        doubtful: &mut Doubtful,
     ) -> Option<Block> {
         let at = made.at + offset;
         let mut next = self.last.get(&hash).copied();
@@ -247,21 +252,30 @@ impl Search {
             if in_place {
                 return Some(block);
             }
-            let behind = || {
-                let behind = self.block_at(block.from + block.len);
-                behind.is_some_and(|behind| self.agrees(new, at + block.len as usize, &behind))
-            };
-            let before = || {
-                let before = self.block_before(block.from);
-                let place = before.and_then(|before| at.checked_sub(before.len as usize).map(|place| (place, before)));
-                place.is_some_and(|(place, before)| place >= made.at && self.agrees(new, place, &before))
-            };
-            if best.is_none() && (sure || behind() || before()) {
+            next = self.same.get(&(block.number as u32)).copied();
+            if best.is_some() {
+                continue;
+            }
+            let behind = self.block_at(block.from + block.len);
+            let whole = behind.filter(|behind| behind.len == block.len && self.mask != u32::MAX);
+            if sure {
+                best = Some(block);
+            } else if let Some(behind) = whole {
+                doubtful.add(offset + block.len as usize, behind.hash, block);
+            } else if behind.is_some_and(|behind| self.agrees(new, at + block.len as usize, &behind))
+                || self.mask == u32::MAX && self.agrees_before(new, made, at, &block)
+            {
                 best = Some(block);
             }
-            next = self.same.get(&(block.number as u32)).copied();
         }
         best
+    }
+
+    /// Whether the block before `block`, which was found at `at`, agrees too.
+    fn agrees_before(&self, new: &[u8], made: &Made, at: usize, block: &Block) -> bool {
+        let before = self.block_before(block.from);
+        let place = before.and_then(|before| at.checked_sub(before.len as usize).map(|place| (place, before)));
+        place.is_some_and(|(place, before)| place >= made.at && self.agrees(new, place, &before))
     }
 
     /// What is left at the end may be the short last block of the old bytes before the match behind.
@@ -272,6 +286,34 @@ impl Search {
             made.literal(at);
             made.copy(block.from, block.len);
         }
+    }
+}
+
+/// Blocks that were found and count if the one behind them is found where it should be.
+#[derive(Default)]
+struct Doubtful {
+    /// Where the one behind should be, its hash, and the block.
+    waiting: VecDeque<(usize, u32, Block)>,
+}
+
+impl Doubtful {
+    fn add(&mut self, due: usize, hash: u32, block: Block) {
+        self.waiting.push_back((due, hash, block));
+    }
+
+    /// A block whose turn it is at `offset`, where a block has this hash.
+    #[inline]
+    fn confirmed(&mut self, offset: usize, hash: u32) -> Option<Block> {
+        while let Some((due, wanted, block)) = self.waiting.front().copied() {
+            if due > offset {
+                return None;
+            }
+            self.waiting.pop_front();
+            if (due, wanted) == (offset, hash) {
+                return Some(block);
+            }
+        }
+        None
     }
 }
 

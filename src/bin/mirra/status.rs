@@ -186,7 +186,7 @@ mod tests {
         let behind = shown(vec![ModuleStatus { lag_ms: Some(90_000), ..node() }]);
         assert!(behind.contains("  1m behind, from"), "{behind}");
         let packs = shown(vec![ModuleStatus { packs_bytes: 3 << 20, upstream: None, ..node() }]);
-        assert!(packs.ends_with(", 0 B, 3.0 MiB of packs\n"), "{packs}");
+        assert!(packs.ends_with(", 0 B, packs 3.0 MiB\n"), "{packs}");
     }
 
     #[test]
