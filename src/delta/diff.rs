@@ -243,20 +243,22 @@ impl Search {
         doubtful: &mut Doubtful,
     ) -> Option<Block> {
         let at = made.at + offset;
+        let behind_last = made.place.map(|place| place + offset as u64);
+        let before_next = around.after.and_then(|after| after.checked_sub((new.len() - at) as u64));
+        let in_place = [behind_last, before_next].into_iter().flatten().filter_map(|place| self.block_at(place));
+        let mut agreeing = in_place.filter(|block| block.hash == hash && block.len == self.hashing.block as u64);
+        if let Some(block) = agreeing.next() {
+            return Some(block);
+        }
         let mut next = self.last.get(&hash).copied();
         let mut best = None;
         for _ in 0..CANDIDATES_MAX {
-            let Some(block) = next.and_then(|number| self.block(number as usize)) else { break };
-            let in_place = made.place.is_some_and(|place| place + offset as u64 == block.from)
-                || around.after.is_some_and(|after| after.checked_sub((new.len() - at) as u64) == Some(block.from));
-            if in_place {
-                return Some(block);
-            }
-            next = self.same.get(&(block.number as u32)).copied();
             if best.is_some() {
-                continue;
+                break;
             }
-            let behind = self.block_at(block.from + block.len);
+            let Some(block) = next.and_then(|number| self.block(number as usize)) else { break };
+            next = self.same.get(&(block.number as u32)).copied();
+            let behind = self.block_at(block.from + block.len).filter(|behind| self.is_rare(behind));
             let whole = behind.filter(|behind| behind.len == block.len && self.mask != u32::MAX);
             if sure {
                 best = Some(block);
@@ -271,9 +273,15 @@ impl Search {
         best
     }
 
+    /// Whether no other block is known to have this hash. One of zeros stands beside many others, and says of none that it
+    /// is the right one.
+    fn is_rare(&self, block: &Block) -> bool {
+        self.last.get(&block.hash).is_none_or(|number| !self.same.contains_key(number))
+    }
+
     /// Whether the block before `block`, which was found at `at`, agrees too.
     fn agrees_before(&self, new: &[u8], made: &Made, at: usize, block: &Block) -> bool {
-        let before = self.block_before(block.from);
+        let before = self.block_before(block.from).filter(|before| self.is_rare(before));
         let place = before.and_then(|before| at.checked_sub(before.len as usize).map(|place| (place, before)));
         place.is_some_and(|(place, before)| place >= made.at && self.agrees(new, place, &before))
     }
@@ -490,6 +498,26 @@ mod tests {
         assert_eq!(lonely(24), 1);
         new[70_001..70_001 + 2 * BLOCK].copy_from_slice(&old[50 * BLOCK..52 * BLOCK]);
         assert_eq!(steps(&old, &new, BLOCK, 24, Around::default()).0.len(), 3);
+    }
+
+    #[test]
+    fn zeros_beside_a_match_of_few_bits_prove_nothing() {
+        // Blocks between zeros, so that the neighbours of each are like those of all others.
+        let zeros = vec![0; 2 * BLOCK];
+        let pages = |seed: u8, count: usize| -> Vec<u8> {
+            let noise = noise(seed, count * BLOCK);
+            noise.chunks(BLOCK).flat_map(|block| [block, &zeros].concat()).collect()
+        };
+        let (old, new) = (pages(11, 20_000), pages(12, 20_000));
+        let (found, made) = steps(&old, &new, BLOCK, 16, Around::default());
+        assert_eq!(made.len(), new.len());
+        let wrong = found.iter().scan(0, |at, step| {
+            let (Step::Copy { len, .. } | Step::Literal { len }) = *step;
+            *at += len as usize;
+            Some((*at, len as usize))
+        });
+        let wrong = wrong.filter(|(end, len)| made[end - len..*end] != new[end - len..*end]).count();
+        assert_eq!(wrong, 0);
     }
 
     #[test]

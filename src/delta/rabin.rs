@@ -110,7 +110,10 @@ impl Rabin {
     }
 
     fn mixed(&self, print: u64) -> u32 {
-        (print.wrapping_mul(self.factor) >> 32) as u32
+        // Twice, with the upper half into the lower one between: equal differences of fingerprints, which blocks of a table
+        // have, must not be equal hashes.
+        let once = print.wrapping_mul(self.factor);
+        ((once ^ once >> 32).wrapping_mul(self.factor) >> 32) as u32
     }
 
     /// Prepares for rolling over blocks of `len` bytes.

@@ -14,7 +14,7 @@ use crate::protocol::short::{BLOCK_BITS, Gap, first_look, unpack_hashes};
 /// New bytes from which a second look is worth its question.
 const SECOND_FROM: u64 = 256;
 /// Blocks of the first look up to which the old bytes are looked at again although little around them was found.
-const SECOND_BLOCKS: u64 = 4;
+const SECOND_BLOCKS: u64 = 16;
 /// Of the new bytes of a run, the share that must have been found for a second look at more than that.
 const FOUND_SHARE: u64 = 8;
 
