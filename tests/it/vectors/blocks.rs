@@ -29,7 +29,8 @@ impl Slow {
     }
 
     fn hash(&self, block: &[u8]) -> u32 {
-        u32::try_from(self.fingerprint(block).wrapping_mul(self.factor) >> 32).unwrap()
+        let once = self.fingerprint(block).wrapping_mul(self.factor);
+        u32::try_from((once ^ once >> 32).wrapping_mul(self.factor) >> 32).unwrap()
     }
 }
 
