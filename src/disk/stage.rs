@@ -16,6 +16,8 @@ use rustix::fs::RenameFlags;
 use super::dir::{Dir, Found, look_fd, set_meta_fd};
 use super::fault::{Fault, is_full};
 use super::grace::Batch;
+use super::verify::copy;
+use crate::tree::chunker::Class;
 use crate::tree::entry::Meta;
 use crate::tree::hash::FileId;
 use crate::tree::name::Name;
@@ -136,6 +138,24 @@ impl Stage {
         };
         let file = made.map_err(|e| self.failed("create", &part, size, e))?;
         Ok(self.staged(*id, size, file))
+    }
+
+    /// Copies `source`, and keeps the copy if it is the content `id`; says whether it is. What cannot be read is not.
+    ///
+    /// # Errors
+    /// [`StageError::Full`] or [`StageError::Fault`].
+    pub fn take_copy(&self, source: &File, id: &FileId, size: u64, class: Class) -> Result<bool, StageError> {
+        if !look_fd(source).is_ok_and(|look| look.key.size == size) {
+            return Ok(false);
+        }
+        let staged = self.create(id, size)?;
+        let copied = copy(source, &staged.file, class);
+        if matches!(&copied, Ok(found) if *found == (*id, size)) {
+            return staged.finish().map(|()| true);
+        }
+        let full = copied.err().filter(is_full).map(|e| staged.failed("write", e));
+        staged.abandon()?;
+        full.map_or(Ok(false), Err)
     }
 
     /// A file without a name, for what must not fill the memory; it is gone when it is closed.

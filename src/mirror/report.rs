@@ -168,6 +168,9 @@ pub struct Sources {
     pub from_files: u64,
     /// All of files that an earlier run had staged.
     pub from_stage: u64,
+    /// All of files that a seed held.
+    #[serde(default)]
+    pub from_seed: u64,
 }
 
 /// A module that the daemon follows.
