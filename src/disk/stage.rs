@@ -514,6 +514,19 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_is_kept_only_if_it_is_what_it_should_be() {
+        let (_top, target, stage) = open();
+        let source = target.create_file(&own_name("source")).unwrap();
+        source.write_all_at(b"content", 0).unwrap();
+        let (right, size) = crate::disk::verify::file_id(&source, Class::Fine).unwrap();
+        assert!(!stage.take_copy(&source, &id(1), size, Class::Fine).unwrap(), "other content");
+        assert!(!stage.take_copy(&source, &right, size - 1, Class::Fine).unwrap(), "other size");
+        assert_eq!(left(&stage), []);
+        assert!(stage.take_copy(&source, &right, size, Class::Fine).unwrap());
+        assert_eq!(left(&stage), [(right, Left::Whole, size)]);
+    }
+
+    #[test]
     fn what_carries_a_number_is_never_unlinked() {
         let (_top, target, stage) = open();
         let numbered = |n: u64, text: &[u8]| {

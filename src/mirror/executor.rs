@@ -20,7 +20,7 @@ use super::monitor::{Monitor, Phase, Stop};
 use super::node::Node;
 use super::overview::overview;
 use super::register::{followed_module, own_module};
-use super::report::{Following, Published, PublishedAll, Report, Role, Synced};
+use super::report::{Following, Published, PublishedAll, Report, Role};
 use super::root::Root;
 use super::seeds;
 use super::serve::{ANSWERS_MAX, serve};
@@ -208,7 +208,7 @@ impl Inner {
             seeds::forget(&self.site.index, &module.name).map_err(index_failure)?;
             // Those who follow this mirra get it too, whether or not the module is followed here.
             self.site.pass_on(&*self.site.serve(&module.name, &module.kind)?, &node.into)?;
-            Report::Synced(synced)
+            Report::Synced(Box::new(synced))
         } else {
             node.claim()?;
             let belief = node.contact(&line, monitor)?;
@@ -229,8 +229,10 @@ impl Inner {
             line.close();
         }
         // What was pinned is written down where the operator sees it.
-        let (Report::Synced(Synced { address, .. }) | Report::Following(Following { address, .. })) = &report else {
-            return Ok(report);
+        let address = match &report {
+            Report::Synced(synced) => &synced.address,
+            Report::Following(following) => &following.address,
+            _ => return Ok(report),
         };
         let from = Address::parse(address).unwrap_or_else(|_| followed.from.clone());
         let kind = Kind::Followed(Followed { from, ..followed.clone() });

@@ -14,7 +14,7 @@ pub enum Report {
     /// Snapshots were looked for, and made where something changed.
     Published(PublishedAll),
     /// A directory equals the signed snapshot.
-    Synced(Synced),
+    Synced(Box<Synced>),
     /// A module is registered; the daemon brings it up to date and keeps it so.
     Following(Following),
     /// A module is no longer one of this home.

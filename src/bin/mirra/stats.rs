@@ -59,7 +59,8 @@ mod tests {
             overhead: part(100_000, 200_000),
         };
         let stats = Stats { wire, content: Sources { literal: 7_777, ..Sources::default() } };
-        let text = text(&Report::Synced(Synced { received: 111_111, sent: 222_222, stats, ..Synced::default() }));
+        let synced = Synced { received: 111_111, sent: 222_222, stats, ..Synced::default() };
+        let text = text(&Report::Synced(Box::new(synced)));
         let sums = text.lines().find(|line| line.trim_start().starts_with("all")).unwrap();
         assert!(sums.contains("111,111") && sums.contains("222,222"), "{text}");
         assert!(text.contains("7,777") && text.lines().all(|line| line.len() <= 80), "{text}");
