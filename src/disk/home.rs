@@ -199,6 +199,17 @@ pub fn overlap(base: &Path, dir: &Path) -> Result<Overlap, HomeError> {
     compare().map_err(|e| failed("look above", dir, e))
 }
 
+/// Whether two directories are one, or one of them lies within the other, or would if it existed.
+///
+/// # Errors
+/// As [`overlap`].
+pub fn nested(one: &Path, other: &Path) -> Result<bool, HomeError> {
+    let ((one_there, one_here), (other_there, other_here)) = (nearest(one)?, nearest(other)?);
+    let compare =
+        || Ok((one_there && holds(&one_here, &other_here)?) || (other_there && holds(&other_here, &one_here)?));
+    compare().map_err(|e| failed("look above", one, e))
+}
+
 /// The directory at `path`, or else the nearest one above that exists; and whether it is the one that was asked for.
 fn nearest(path: &Path) -> Result<(bool, Dir), HomeError> {
     let absolute = std::path::absolute(path).map_err(|e| failed("find", path, e))?;

@@ -16,6 +16,8 @@ use rustix::fs::RenameFlags;
 use super::dir::{Dir, Found, look_fd, set_meta_fd};
 use super::fault::{Fault, is_full};
 use super::grace::Batch;
+use super::verify::copy;
+use crate::tree::chunker::Class;
 use crate::tree::entry::Meta;
 use crate::tree::hash::FileId;
 use crate::tree::name::Name;
@@ -136,6 +138,24 @@ impl Stage {
         };
         let file = made.map_err(|e| self.failed("create", &part, size, e))?;
         Ok(self.staged(*id, size, file))
+    }
+
+    /// Copies `source`, and keeps the copy if it is the content `id`; says whether it is. What cannot be read is not.
+    ///
+    /// # Errors
+    /// [`StageError::Full`] or [`StageError::Fault`].
+    pub fn take_copy(&self, source: &File, id: &FileId, size: u64, class: Class) -> Result<bool, StageError> {
+        if !look_fd(source).is_ok_and(|look| look.key.size == size) {
+            return Ok(false);
+        }
+        let staged = self.create(id, size)?;
+        let copied = copy(source, &staged.file, class);
+        if matches!(&copied, Ok(found) if *found == (*id, size)) {
+            return staged.finish().map(|()| true);
+        }
+        let full = copied.err().filter(is_full).map(|e| staged.failed("write", e));
+        staged.abandon()?;
+        full.map_or(Ok(false), Err)
     }
 
     /// A file without a name, for what must not fill the memory; it is gone when it is closed.
@@ -491,6 +511,19 @@ mod tests {
         stage.create(&id(1), 1).unwrap().abandon().unwrap();
         stage.clear().unwrap();
         assert_eq!(left(&stage), []);
+    }
+
+    #[test]
+    fn a_copy_is_kept_only_if_it_is_what_it_should_be() {
+        let (_top, target, stage) = open();
+        let source = target.create_file(&own_name("source")).unwrap();
+        source.write_all_at(b"content", 0).unwrap();
+        let (right, size) = crate::disk::verify::file_id(&source, Class::Fine).unwrap();
+        assert!(!stage.take_copy(&source, &id(1), size, Class::Fine).unwrap(), "other content");
+        assert!(!stage.take_copy(&source, &right, size - 1, Class::Fine).unwrap(), "other size");
+        assert_eq!(left(&stage), []);
+        assert!(stage.take_copy(&source, &right, size, Class::Fine).unwrap());
+        assert_eq!(left(&stage), [(right, Left::Whole, size)]);
     }
 
     #[test]

@@ -79,6 +79,9 @@ pub struct Sync {
     /// Brings it up to date once, without a daemon.
     #[serde(default)]
     pub once: bool,
+    /// Directories, absolute, with files that need not be fetched; goes with `once`.
+    #[serde(default)]
+    pub seeds: Vec<PathBuf>,
     /// What is taken of the module, as rules in order: `+ PATTERN`, `- PATTERN`; as it was when left out, all of it when
     /// empty.
     #[serde(default)]

@@ -20,8 +20,9 @@ use super::monitor::{Monitor, Phase, Stop};
 use super::node::Node;
 use super::overview::overview;
 use super::register::{followed_module, own_module};
-use super::report::{Following, Published, PublishedAll, Report, Role, Synced};
+use super::report::{Following, Published, PublishedAll, Report, Role};
 use super::root::Root;
+use super::seeds;
 use super::serve::{ANSWERS_MAX, serve};
 use super::site::Site;
 use super::take_tree::index_failure;
@@ -179,13 +180,20 @@ impl Inner {
         let base = self.site.home.base();
         let module = followed_module(base, &self.site.reload()?, sync)?;
         let Kind::Followed(followed) = &module.kind else { return Err(not_own(&module.name)) };
+        let into = base.join(&followed.into);
+        if !sync.once && !sync.seeds.is_empty() {
+            let (what, why) = ("cannot use a seed", "a daemon that follows a module fetches it without seeds");
+            return Err(Failure::new(Exit::Usage, what, why, "add --once, or leave --seed out"));
+        }
+        let seeds = seeds::open(base, &into, &sync.seeds)?;
         let node = Node {
             index: &self.site.index,
             home: self.site.home.inner().dir(),
             from: &followed.from,
-            into: base.join(&followed.into),
+            into,
             filter: &followed.filter,
             adopt: sync.adopt,
+            seeds: &seeds,
         };
         let timeout = Duration::from_millis(sync.timeout_ms);
         monitor.phase(Phase::Connecting);
@@ -197,9 +205,10 @@ impl Inner {
             // What stands in the directory is looked at, whatever is known of it.
             *local = None;
             let synced = node.sync(&line, &mut local, monitor)?;
+            seeds::forget(&self.site.index, &module.name).map_err(index_failure)?;
             // Those who follow this mirra get it too, whether or not the module is followed here.
             self.site.pass_on(&*self.site.serve(&module.name, &module.kind)?, &node.into)?;
-            Report::Synced(synced)
+            Report::Synced(Box::new(synced))
         } else {
             node.claim()?;
             let belief = node.contact(&line, monitor)?;
@@ -220,8 +229,10 @@ impl Inner {
             line.close();
         }
         // What was pinned is written down where the operator sees it.
-        let (Report::Synced(Synced { address, .. }) | Report::Following(Following { address, .. })) = &report else {
-            return Ok(report);
+        let address = match &report {
+            Report::Synced(synced) => &synced.address,
+            Report::Following(following) => &following.address,
+            _ => return Ok(report),
         };
         let from = Address::parse(address).unwrap_or_else(|_| followed.from.clone());
         let kind = Kind::Followed(Followed { from, ..followed.clone() });

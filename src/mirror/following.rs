@@ -89,6 +89,7 @@ impl Following {
             into: self.site.home.base().join(&self.followed.into),
             filter: &self.followed.filter,
             adopt: false,
+            seeds: &[],
         }
     }
 

@@ -8,6 +8,7 @@ use super::config::{Kind, Module};
 use super::config_file::ConfigFile;
 use super::failure::{Exit, Failure};
 use super::report::{Paused, Removed, Role};
+use super::seeds;
 use super::take_tree::index_failure;
 use crate::disk::dir::{Dir, Found};
 use crate::disk::grace::remove_tree;
@@ -93,6 +94,7 @@ fn place(home: &Home, module: &Module) -> PathBuf {
 }
 
 fn forget(index: &Index, name: &str) -> Result<(), IndexError> {
+    seeds::forget(index, name)?;
     let Some(number) = index.reader()?.find_module(name)? else { return Ok(()) };
     let mut batch = index.batch()?;
     batch.forget_module(number)?;

@@ -49,6 +49,7 @@ mod peers;
 pub mod register;
 pub mod report;
 mod root;
+mod seeds;
 pub mod serve;
 mod serve_follow;
 pub mod served;

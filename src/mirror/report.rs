@@ -14,7 +14,7 @@ pub enum Report {
     /// Snapshots were looked for, and made where something changed.
     Published(PublishedAll),
     /// A directory equals the signed snapshot.
-    Synced(Synced),
+    Synced(Box<Synced>),
     /// A module is registered; the daemon brings it up to date and keeps it so.
     Following(Following),
     /// A module is no longer one of this home.
@@ -168,6 +168,9 @@ pub struct Sources {
     pub from_files: u64,
     /// All of files that an earlier run had staged.
     pub from_stage: u64,
+    /// All of files that a seed held.
+    #[serde(default)]
+    pub from_seed: u64,
 }
 
 /// A module that the daemon follows.

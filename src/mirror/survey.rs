@@ -72,7 +72,7 @@ impl Survey<'_> {
             ScanError::Thread(source) => Failure::local("cannot start a thread", &source),
             ScanError::Directory { path, source } => {
                 let what = format!("cannot read the directory {}/{path}", self.shown.display());
-                let fix = "give mirra the right to read it, or leave it out with --exclude; nothing was published";
+                let fix = "give mirra the right to read it, or leave it out (--exclude of share, another --seed of sync); nothing was changed";
                 Failure { fix: fix.into(), ..Failure::local(what, &source) }
             }
         }

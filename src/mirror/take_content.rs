@@ -9,6 +9,7 @@ use super::dial::nonsense;
 use super::failure::{Exit, Failure};
 use super::line::Line;
 use super::monitor::Monitor;
+use super::seeds::Sown;
 use super::take_tree::{index_failure, page_failure};
 use super::worker::Worker;
 use crate::disk::dir::Dir;
@@ -28,6 +29,8 @@ use crate::tree::name::TreePath;
 const STREAMS: usize = 4;
 /// Files asked for in one message, at most.
 const GROUP_FILES: usize = 512;
+/// Files of a seed that are tried for one content, in case some have changed.
+const SEED_PATHS: u32 = 4;
 /// Bytes of files after which a group is full.
 const GROUP_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes from which a file is rebuilt from an old version.
@@ -49,6 +52,8 @@ pub(super) struct Task<'a> {
     pub(super) local: DirId,
     /// The head that both sides know, and its tree.
     pub(super) base: Option<(HeadId, DirId)>,
+    /// Where else something may be copied from.
+    pub(super) seeds: &'a [Sown<'a>],
     pub(super) monitor: &'a dyn Monitor,
 }
 
@@ -60,6 +65,8 @@ pub(super) struct Taken {
     /// Bytes of files that stand here at another path, and of those that an earlier run has staged.
     pub(super) from_files: u64,
     pub(super) from_stage: u64,
+    /// Bytes of files that were copied from a seed.
+    pub(super) from_seed: u64,
     /// Files that the sender has no more.
     pub(super) gone: Vec<TreePath>,
 }
@@ -79,6 +86,8 @@ enum Found {
     Here(u64),
     /// So many bytes are staged.
     Staged(u64),
+    /// So many bytes were copied from a seed, and are staged now.
+    Sown(u64),
     /// It has to be got.
     Job(Job),
 }
@@ -113,7 +122,7 @@ pub(super) fn take_content(task: &Task<'_>) -> Result<Taken, Failure> {
             }
         }
         match feeder.join() {
-            Ok(Ok((files, stage))) => (taken.from_files, taken.from_stage) = (files, stage),
+            Ok(Ok(here)) => (taken.from_files, taken.from_stage, taken.from_seed) = here,
             Ok(Err(failure)) => work.stop_with(failure),
             Err(_) => work.stop_with(broken()),
         }
@@ -143,15 +152,18 @@ impl Taken {
 }
 
 /// Finds what has to be got, in path order, and hands it out in groups. Gives the bytes of files that need not be got,
-/// because they stand here at another path, or in the stage.
-fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<(u64, u64), Failure> {
+/// because they stand here at another path, in the stage, or in a seed.
+fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<(u64, u64, u64), Failure> {
     let task = work.task;
     let reader = task.index.reader().map_err(index_failure)?;
     let mut seen = HashSet::new();
     let (mut group, mut bytes) = (Vec::new(), 0);
-    let (mut from_files, mut from_stage) = (0u64, 0u64);
+    let (mut from_files, mut from_stage, mut from_seed) = (0u64, 0u64, 0u64);
     for change in changes(&*reader, Some(task.local), Some(task.tree)) {
         let change = change.map_err(page_failure)?;
+        if work.stopped() {
+            break;
+        }
         let job = match task.job(&reader, change.path, change.old.as_ref(), change.new.as_ref(), &mut seen)? {
             Found::Nothing => continue,
             Found::Here(size) => {
@@ -160,6 +172,11 @@ fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<(u64, u64), Failu
             }
             Found::Staged(size) => {
                 from_stage += size;
+                continue;
+            }
+            Found::Sown(size) => {
+                from_seed += size;
+                task.monitor.advance(1, size);
                 continue;
             }
             Found::Job(job) => job,
@@ -176,7 +193,7 @@ fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<(u64, u64), Failu
     if !group.is_empty() {
         work.hand_out(&give, group);
     }
-    Ok((from_files, from_stage))
+    Ok((from_files, from_stage, from_seed))
 }
 
 impl Task<'_> {
@@ -205,6 +222,9 @@ impl Task<'_> {
         if !reader.paths_of(self.module, id, 1).map_err(index_failure)?.is_empty() {
             return Ok(Found::Here(*size));
         }
+        if self.copy_from_seed(reader, id, *size, *class)? {
+            return Ok(Found::Sown(*size));
+        }
         let several_chunks = *size > class.sizes().0 as u64;
         let begun = several_chunks && self.stage.partial(id, *size).map_err(|e| stage_failure(&e))?.is_some();
         // Data that is packed shares whole chunks or nothing.
@@ -213,13 +233,31 @@ impl Task<'_> {
         let how = match self.base {
             _ if begun => How::ByList,
             Some(_) if in_place || several_chunks => How::Plain(way::BASE),
-            _ if self.local == empty() => How::Plain(way::ALL),
+            _ if self.local == empty() && self.seeds.is_empty() => How::Plain(way::ALL),
             None if in_place && small => How::ByGap,
             None if in_place || several_chunks => How::ByList,
             _ => How::Plain(way::ALL),
         };
         let way = if let How::Plain(way) = how { way } else { way::ALL };
         Ok(Found::Job(Job { wanted: Wanted { path, id: *id, size: *size, class: *class, way }, how, tries: 0 }))
+    }
+}
+
+impl Task<'_> {
+    /// Stages the content `id` if a seed holds it, as far as its bytes say so now.
+    fn copy_from_seed(&self, reader: &Reader, id: &FileId, size: u64, class: Class) -> Result<bool, Failure> {
+        for seed in self.seeds {
+            for (path, _) in reader.paths_of(seed.module, id, SEED_PATHS).map_err(index_failure)? {
+                if self.monitor.cancelled() {
+                    return Err(Failure::interrupted());
+                }
+                let Ok(source) = seed.dir.open_file_at(&path) else { continue };
+                if self.stage.take_copy(&source, id, size, class).map_err(|e| stage_failure(&e))? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 }
 

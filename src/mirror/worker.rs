@@ -12,7 +12,7 @@ use super::shelf::StageShelf;
 use super::take_content::{How, Job, Taken, Work, broken, fetch_failure, stage_failure};
 use super::take_tree::{index_failure, page_failure};
 use crate::delta::rabin::Rabin;
-use crate::disk::index::Reader;
+use crate::disk::index::{ModuleNumber, Reader};
 use crate::protocol::descent::{ListReader, ShortList};
 use crate::protocol::fetch::{Fetch, Have, Outcome, Shelf, Wanted};
 use crate::protocol::limits::{FILES_WAITING_MAX, LOOK_BLOCKS_MAX, LOOKS_MAX, PATHS_BYTES_MAX};
@@ -22,7 +22,7 @@ use crate::tree::alike::{self, alike};
 use crate::tree::chunker::Class;
 use crate::tree::codec::{Malformed, decode};
 use crate::tree::entry::Body;
-use crate::tree::hash::FileId;
+use crate::tree::hash::{DirId, FileId};
 use crate::tree::name::TreePath;
 
 /// Files that a stream may have asked for and not got, before it asks for more.
@@ -242,28 +242,48 @@ impl<'w> Worker<'w> {
         Ok(own.is_of_use().then_some(own))
     }
 
-    /// The file here that is most like the wanted one: its old version, one that shares chunks, or one with other digits
-    /// in its path.
+    /// The file here that is most like the wanted one, in the module's directory or else in a seed.
     fn basis_of(&mut self, wanted: &Wanted, samples: &[u64]) -> Result<Option<(std::fs::File, FileId, u64)>, Failure> {
         let task = self.work.task;
-        let mut found = self.reader.file(task.module, &wanted.path).map_err(index_failure)?.map(|row| {
+        let seeds = task.seeds.iter().map(|seed| (seed.module, seed.dir, seed.tree));
+        for (module, dir, tree) in std::iter::once((task.module, task.target, task.local)).chain(seeds) {
+            let found = self.similar(module, tree, wanted, samples)?;
+            if let Some((path, id, size)) = found
+                && let Ok(file) = dir.open_file_at(&path)
+            {
+                return Ok(Some((file, id, size)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The old version of the wanted file in one directory, or one that shares chunks, or one with other digits in its
+    /// path.
+    fn similar(
+        &mut self,
+        module: ModuleNumber,
+        tree: DirId,
+        wanted: &Wanted,
+        samples: &[u64],
+    ) -> Result<Option<(TreePath, FileId, u64)>, Failure> {
+        let mut found = self.reader.file(module, &wanted.path).map_err(index_failure)?.map(|row| {
             let size = row.stat.size;
             (wanted.path.clone(), row.id, size)
         });
         if found.is_none() {
-            for key in self.reader.similar(task.module, samples, 1).map_err(index_failure)? {
-                let files = self.reader.files_of_key(task.module, key.0, 1).map_err(index_failure)?;
+            for key in self.reader.similar(module, samples, 1).map_err(index_failure)? {
+                let files = self.reader.files_of_key(module, key.0, 1).map_err(index_failure)?;
                 found = files.into_iter().next().map(|(path, row)| (path, row.id, row.stat.size));
             }
         }
         if found.is_none() && wanted.class == Class::Fine {
-            let alike = alike(&*self.reader, task.local, &wanted.path, wanted.size, &mut self.names_left);
+            let alike = alike(&*self.reader, tree, &wanted.path, wanted.size, &mut self.names_left);
             found = alike.map_err(page_failure)?.and_then(|(path, entry)| match entry.body {
                 Body::File { id, size, .. } => Some((path, id, size)),
                 _ => None,
             });
         }
-        Ok(found.and_then(|(path, id, size)| Some((task.target.open_file_at(&path).ok()?, id, size))))
+        Ok(found)
     }
 
     /// The old version of a file of which no list is asked for.

@@ -280,6 +280,7 @@ fn once_goes_to_the_daemon_and_waits_for_a_busy_home() {
         into: None,
         adopt: false,
         once: true,
+        seeds: Vec::new(),
         filter: None,
         delete_excluded: false,
         timeout_ms: 1,

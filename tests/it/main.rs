@@ -18,6 +18,7 @@ mod ls;
 mod manage;
 mod peers;
 mod readme;
+mod seed;
 mod session;
 mod sync;
 mod tidy;

@@ -171,6 +171,7 @@ Examples:
   mirra sync mirra://host.example:6008/photos#KEY --into /srv/photos
   mirra sync host.example photos --once      from cron, without a daemon
   mirra sync host.example photos --adopt     take over a tree that is there
+  mirra sync host.example photos --once --seed /srv/photos-2025
   mirra sync host.example photos --exclude '*.iso' --exclude /old/
   mirra sync host.example photos --include '/2026/***'    that directory alone
 
@@ -202,6 +203,10 @@ pub(crate) struct Sync {
     /// Bring it up to date now, without a daemon
     #[arg(long)]
     pub(crate) once: bool,
+
+    /// Copy from this directory what it holds of the module, instead of fetching it; may be given again
+    #[arg(long, value_name = "DIR", requires = "once")]
+    pub(crate) seed: Vec<PathBuf>,
 
     /// Say what the bytes were for, and where the content came from
     #[arg(long, requires = "once")]

@@ -110,7 +110,7 @@ impl Show<'_> {
         let sync = ["sync", &source, MODULE, "--key", &shared.key, "--once", "--json"];
         let pull = |show: &mut Self, publish| -> Result<(), Failure> {
             let Report::Synced(synced) = show.place.report(&theirs, &sync)? else { return Err(unexpected("sync")) };
-            show.end(&Cost { publish, sync: Some(synced) }, Some((&tree, &copy)))
+            show.end(&Cost { publish, sync: Some(*synced) }, Some((&tree, &copy)))
         };
         self.begin("first sync")?;
         pull(self, None)?;

@@ -219,7 +219,9 @@ fn sync(home: &Path, args: args::Sync, screen: &Screen) -> Result<Exit, Failure>
     let timeout_ms = u64::try_from(args.timeout.0.as_millis()).unwrap_or(u64::MAX);
     let (adopt, once, delete_excluded) = (args.adopt, args.once, args.delete_excluded);
     let filter = if args.no_filter { Some(Vec::new()) } else { args.rules.read()? };
-    let sync = command::Sync { address: address.to_string(), into, adopt, once, filter, delete_excluded, timeout_ms };
+    let seeds = args.seed.iter().map(|seed| absolute(seed)).collect::<Result<_, _>>()?;
+    let address = address.to_string();
+    let sync = command::Sync { address, into, adopt, once, seeds, filter, delete_excluded, timeout_ms };
     let (command, wait) = (Command::Sync(sync), args.timeout.0);
     let after = if args.stats { stats::text } else { nothing };
     finish_with(args.json, screen, after, |progress| mirra::perform(home, &command, wait, progress))

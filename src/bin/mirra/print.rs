@@ -221,7 +221,7 @@ mod tests {
     fn a_sync_says_what_changed_and_what_it_cost() {
         let one =
             Synced { module: "m".into(), into: "/m".into(), received: 2_048, first_contact: true, ..Synced::default() };
-        let text = text(&Report::Synced(one), SystemTime::now());
+        let text = text(&Report::Synced(Box::new(one)), SystemTime::now());
         assert_eq!(text.result, "m: up to date; 0 entries, 0 B in /m; received 2.0 KiB, sent 0 B, 0.0s\n");
         assert!(text.advice.starts_with("First contact"));
     }

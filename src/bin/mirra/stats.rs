@@ -23,15 +23,17 @@ pub(crate) fn text(report: &Report) -> String {
     row("steps and literals", steps);
     row("handshake, records, credit", overhead);
     row("all", &Traffic { received: one.received, sent: one.sent });
-    let Sources { literal, literal_packed, steps_packed, from_basis, from_chunks, from_files, from_stage } = content;
+    let Sources { literal, literal_packed, steps_packed, from_basis, from_chunks, from_files, from_stage, from_seed } =
+        content;
     let _ = writeln!(text, "\nbytes of new and changed files");
     let packed = format!("sent as new, in {} with {} of steps", count(*literal_packed), count(*steps_packed));
-    let sources: [(&str, &u64); 5] = [
+    let sources: [(&str, &u64); 6] = [
         (&packed, literal),
         ("copied from old versions", from_basis),
         ("copied, chunks that were here", from_chunks),
         ("the same file elsewhere", from_files),
         ("left by an earlier run", from_stage),
+        ("the same file in a seed", from_seed),
     ];
     for (name, bytes) in sources {
         let _ = writeln!(text, "  {name:<50}{:>18}", count(*bytes));
@@ -57,7 +59,8 @@ mod tests {
             overhead: part(100_000, 200_000),
         };
         let stats = Stats { wire, content: Sources { literal: 7_777, ..Sources::default() } };
-        let text = text(&Report::Synced(Synced { received: 111_111, sent: 222_222, stats, ..Synced::default() }));
+        let synced = Synced { received: 111_111, sent: 222_222, stats, ..Synced::default() };
+        let text = text(&Report::Synced(Box::new(synced)));
         let sums = text.lines().find(|line| line.trim_start().starts_with("all")).unwrap();
         assert!(sums.contains("111,111") && sums.contains("222,222"), "{text}");
         assert!(text.contains("7,777") && text.lines().all(|line| line.len() <= 80), "{text}");

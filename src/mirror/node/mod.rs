@@ -22,6 +22,7 @@ use super::filter::Filter;
 use super::line::Line;
 use super::monitor::{Monitor, Phase};
 use super::report::{Sources, Stats, Synced};
+use super::seeds::{Seed, Sown};
 use super::served::Newest;
 use super::survey::{Survey, no_classes, nothing_held, skipped_line};
 use super::take_content::{Task, stage_failure, take_content};
@@ -37,6 +38,7 @@ use crate::disk::stage::Stage;
 use crate::protocol::message::{Message, Poll, Refused, State, refusal, tag};
 use crate::protocol::pack::Pack;
 use crate::tree::address::Address;
+use crate::tree::chunker::Class;
 use crate::tree::codec::decode;
 use crate::tree::dir::{Built, look_up};
 use crate::tree::entry::{Body, Meta};
@@ -58,6 +60,8 @@ pub(super) struct Node<'a> {
     /// What is taken of the module.
     pub(super) filter: &'a Filter,
     pub(super) adopt: bool,
+    /// Where else content may be copied from.
+    pub(super) seeds: &'a [Seed],
 }
 
 /// The tree that stands in a directory, as it was last looked at.
@@ -396,15 +400,8 @@ impl Session<'_> {
     }
 
     fn read_target(&self, tree: Option<DirId>, touched: Option<&Touched<'_>>) -> Result<Local, Failure> {
-        let reader = std::sync::Mutex::new(self.node.index.reader().map_err(index_failure)?);
-        let class_of = |path: &TreePath| {
-            let reader = reader.lock().ok()?;
-            match look_up(&**reader, tree?, path).ok()??.body {
-                Body::File { class, .. } => Some(class),
-                _ => None,
-            }
-        };
-        let classes: &(dyn Fn(&TreePath) -> _ + Sync) = if tree.is_some() { &class_of } else { &no_classes };
+        let class_of = tree.map(|tree| self.classes_of(tree)).transpose()?;
+        let classes: &(dyn Fn(&TreePath) -> _ + Sync) = class_of.as_ref().map_or(&no_classes, |of| of);
         let survey = Survey {
             index: self.node.index,
             module: self.module,
@@ -420,9 +417,28 @@ impl Session<'_> {
         Ok(Local::new(&survey.run(self.monitor)?, self.node.unseen_patterns()))
     }
 
+    /// How files are cut in `tree`.
+    fn classes_of(&self, tree: DirId) -> Result<impl Fn(&TreePath) -> Option<Class> + Sync + use<>, Failure> {
+        let reader = std::sync::Mutex::new(self.node.index.reader().map_err(index_failure)?);
+        Ok(move |path: &TreePath| {
+            let reader = reader.lock().ok()?;
+            match look_up(&**reader, tree, path).ok()??.body {
+                Body::File { class, .. } => Some(class),
+                _ => None,
+            }
+        })
+    }
+
+    /// Finds out what the seeds hold.
+    fn sow(&self, aim: Built) -> Result<Vec<Sown<'_>>, Failure> {
+        let classes = self.classes_of(aim.id)?;
+        self.node.seeds.iter().map(|seed| seed.sow(self.node.index, self.name, &classes, self.monitor)).collect()
+    }
+
     fn take_content(&self, local: &Local, aim: Built, sources: &mut Sources) -> Result<(), Setback> {
+        let seeds = self.sow(aim)?;
         self.monitor.phase(Phase::Fetching);
-        let task = self.task(local, aim);
+        let task = self.task(local, aim, &seeds);
         let taken = take_content(&task)?;
         let counts = taken.counts;
         tracing::info!(files = taken.files, ?counts, "content has come");
@@ -433,6 +449,7 @@ impl Session<'_> {
         sources.from_chunks += counts.from_chunks;
         sources.from_files += taken.from_files;
         sources.from_stage += taken.from_stage;
+        sources.from_seed += taken.from_seed;
         let Some(first) = taken.gone.first() else { return Ok(()) };
         if self.line.is_partial() {
             return Err(not_in_part(&self.line.host, self.name).into());
@@ -443,7 +460,7 @@ impl Session<'_> {
         Err(Setback::Superseded(Failure::new(Exit::Partial, what, why, fix)))
     }
 
-    fn task(&self, local: &Local, aim: Built) -> Task<'_> {
+    fn task<'s>(&'s self, local: &Local, aim: Built, seeds: &'s [Sown<'s>]) -> Task<'s> {
         Task {
             index: self.node.index,
             module: self.module,
@@ -454,6 +471,7 @@ impl Session<'_> {
             tree: aim.id,
             local: local.top.id,
             base: self.base().map(|(id, built)| (id, built.id)),
+            seeds,
             monitor: self.monitor,
         }
     }
