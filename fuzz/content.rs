@@ -23,7 +23,7 @@ use mirra::tree::dir::look_up;
 use mirra::tree::entry::Body;
 use mirra::tree::hash::HeadId;
 use mirra::tree::name::TreePath;
-use mirra::tree::page::{PageSink, Pages};
+use mirra::tree::page::{Discard, PageSink, Pages};
 
 /// Steps are refused, or are what encodes to the same bytes.
 pub(crate) fn steps(data: &[u8]) {
@@ -178,21 +178,9 @@ impl Have for Old {
     }
 }
 
-struct Nowhere;
-
-impl Landing for Nowhere {
-    fn write(&mut self, _: &[u8]) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn finish(self: Box<Self>) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn discard(self: Box<Self>) {}
-}
-
 impl Shelf for Here<'_> {
     fn begin(&mut self, _: &Wanted) -> std::io::Result<Box<dyn Landing>> {
-        Ok(Box::new(Nowhere))
+        Ok(Box::new(super::push::Nowhere(Discard)))
     }
     fn basis(&mut self, path: &TreePath) -> Option<Rc<dyn Have>> {
         Some(Rc::new(Old(self.library.old_files.get(&path.to_string())?.clone())))

@@ -96,7 +96,7 @@ fn apply(pack: &Pack) {
 }
 
 /// A place that keeps nothing and has nothing.
-struct Nowhere(Discard);
+pub(crate) struct Nowhere(pub(crate) Discard);
 
 impl Landing for Nowhere {
     fn write(&mut self, _: &[u8]) -> std::io::Result<()> {

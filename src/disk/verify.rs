@@ -8,7 +8,7 @@ use rustix::fs::ioctl_ficlone;
 
 use super::chunks::each_chunk;
 use crate::tree::chunker::Class;
-use crate::tree::hash::{ChunkId, FileId};
+use crate::tree::hash::FileId;
 use crate::tree::list::{Chunk, ListBuilder};
 use crate::tree::page::Discard;
 
@@ -42,8 +42,7 @@ pub(super) fn copy(source: &File, target: &File, class: Class) -> io::Result<(Fi
 fn named(file: &File, class: Class, mut each: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<(FileId, u64)> {
     let mut list = ListBuilder::default();
     each_chunk(file, class, |offset, bytes| {
-        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        list.push(Chunk { id: ChunkId::of(bytes), len }, &mut Discard).map_err(io::Error::other)?;
+        list.push(Chunk::of(bytes), &mut Discard).map_err(io::Error::other)?;
         each(offset, bytes)
     })?;
     list.finish(&mut Discard).map_err(io::Error::other)
@@ -72,7 +71,7 @@ mod tests {
         let mut list = ListBuilder::default();
         while !bytes.is_empty() {
             let (chunk, rest) = bytes.split_at(class.cut(bytes));
-            list.push(Chunk { id: ChunkId::of(chunk), len: chunk.len() as u32 }, &mut Discard).unwrap();
+            list.push(Chunk::of(chunk), &mut Discard).unwrap();
             bytes = rest;
         }
         list.finish(&mut Discard).unwrap().0

@@ -1,6 +1,9 @@
 //! The block lists that a root keeps of its files, and of what they held: made as files are read, bounded after each
 //! publication, gone when the owner wants none.
 
+use std::sync::Arc;
+
+use super::catalog::Catalog;
 use super::failure::{Exit, Failure};
 use super::take_tree::index_failure;
 use crate::delta::rabin::Rabin;
@@ -11,17 +14,16 @@ use crate::disk::index::{Index, ModuleNumber};
 ///
 /// # Errors
 /// [`Failure`] of the index, or of a system without random numbers.
-pub(super) fn rabin(index: &Index) -> Result<Rabin, Failure> {
-    let known = index.reader().and_then(|reader| reader.block_secret()).map_err(index_failure)?;
-    if let Some(secret) = known {
-        return Ok(Rabin::new(&secret));
+pub(super) fn hashing(catalog: &Catalog, index: &Index) -> Result<Arc<Rabin>, Failure> {
+    if let Some(known) = catalog.block_hashing().map_err(index_failure)? {
+        return Ok(known);
     }
     let mut drawn = [0; 32];
     getrandom::fill(&mut drawn).map_err(|e| {
         let fix = "run it on a system that has getrandom(2)";
         Failure::new(Exit::Other, "cannot draw a secret for block lists", e.to_string(), fix)
     })?;
-    Ok(Rabin::new(&index.set_block_secret(&drawn).map_err(index_failure)?))
+    Ok(Arc::new(Rabin::new(&index.set_block_secret(&drawn).map_err(index_failure)?)))
 }
 
 /// Removes what is beyond the bound of a module that has `bytes`, or all lists if none are `wanted`.

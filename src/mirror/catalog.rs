@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use serde_bytes::ByteBuf;
 
 use super::served::{Newest, Served};
+use crate::delta::rabin::Rabin;
 use crate::disk::dir::look_fd;
 use crate::disk::index::heads::HeadState;
 use crate::disk::index::{Index, IndexError, Reader};
@@ -30,13 +31,27 @@ pub struct Catalog {
     index: Index,
     modules: RwLock<BTreeMap<String, Arc<Served>>>,
     compress: RwLock<Compress>,
+    /// What block lists are made with, once that is known.
+    block_hashing: OnceLock<Arc<Rabin>>,
 }
 
 impl Catalog {
     /// Serves nothing yet.
     #[must_use]
     pub fn new(index: Index) -> Self {
-        Self { index, modules: RwLock::default(), compress: RwLock::default() }
+        Self { index, modules: RwLock::default(), compress: RwLock::default(), block_hashing: OnceLock::new() }
+    }
+
+    /// What the block lists of this index are made with; `None` while it has no secret for them.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the index cannot be read.
+    pub fn block_hashing(&self) -> Result<Option<Arc<Rabin>>, IndexError> {
+        if let Some(known) = self.block_hashing.get() {
+            return Ok(Some(known.clone()));
+        }
+        let secret = self.index.reader()?.block_secret()?;
+        Ok(secret.map(|secret| self.block_hashing.get_or_init(|| Arc::new(Rabin::new(&secret))).clone()))
     }
 
     /// How hard content is packed for whoever asks from here on.
@@ -79,14 +94,12 @@ impl Catalog {
     /// # Errors
     /// [`IndexError`] when the index cannot be opened once more.
     pub fn library(self: &Arc<Self>) -> Result<Library, IndexError> {
-        let pages = AllPages(self.index.reader()?);
-        Ok(Library { reader: self.index.reader()?, pages, catalog: self.clone(), binding: Vec::new() })
+        Ok(Library { pages: AllPages(self.index.reader()?), catalog: self.clone(), binding: Vec::new() })
     }
 }
 
 /// What one stream is answered from.
 pub struct Library {
-    reader: Reader,
     pages: AllPages,
     catalog: Arc<Catalog>,
     binding: Vec<u8>,
@@ -97,6 +110,10 @@ impl Library {
     #[must_use]
     pub fn bound(self, handshake_hash: &[u8]) -> Self {
         Self { binding: handshake_hash.to_vec(), ..self }
+    }
+
+    fn reader(&self) -> &Reader {
+        &self.pages.0
     }
 
     fn served(&self, module: &str) -> Result<Arc<Served>, u16> {
@@ -139,7 +156,7 @@ impl Source for Library {
             // Of other trees it is not even known what is held.
             return Ok(None);
         }
-        let stored = self.reader.head(served.number, head).map_err(|e| internal(&e))?;
+        let stored = self.reader().head(served.number, head).map_err(|e| internal(&e))?;
         let published = stored.filter(|stored| stored.state == HeadState::Published);
         Ok(published.and_then(|stored| Newest::of(&stored, None)).map(|newest| newest.built()))
     }
@@ -166,7 +183,7 @@ impl Source for Library {
 
     fn paths_of(&self, module: &str, id: &FileId) -> Vec<TreePath> {
         let Some(served) = self.catalog.get(module) else { return Vec::new() };
-        let found = self.reader.paths_of(served.number, id, SAME_FILES).unwrap_or_default();
+        let found = self.reader().paths_of(served.number, id, SAME_FILES).unwrap_or_default();
         found.into_iter().map(|(path, _)| path).collect()
     }
 
@@ -180,23 +197,23 @@ impl Source for Library {
 
     fn block_list(&self, module: &str, id: &FileId) -> Option<Vec<u32>> {
         let number = self.catalog.get(module)?.number;
-        self.reader.block_list(number, id).inspect_err(log).ok().flatten()
+        self.reader().block_list(number, id).inspect_err(log).ok().flatten()
     }
 
-    fn block_secret(&self) -> Option<[u8; 32]> {
-        self.reader.block_secret().inspect_err(log).ok().flatten()
+    fn block_hashing(&self) -> Option<Arc<Rabin>> {
+        self.catalog.block_hashing().inspect_err(log).ok().flatten()
     }
 
     fn keeps_blocks(&self, module: &str) -> bool {
         let Some(served) = self.catalog.get(module) else { return false };
-        self.reader.block_bytes(served.number).inspect_err(log).is_ok_and(|bytes| bytes > 0)
+        self.reader().block_bytes(served.number).inspect_err(log).is_ok_and(|bytes| bytes > 0)
     }
 
     fn similar(&self, module: &str, _base: DirId, samples: &[u64]) -> Option<TreePath> {
         let number = self.catalog.get(module)?.number;
-        let keys = self.reader.similar(number, samples, SIMILAR_FILES).ok()?;
+        let keys = self.reader().similar(number, samples, SIMILAR_FILES).ok()?;
         keys.iter().find_map(|(key, _)| {
-            self.reader.files_of_key(number, *key, 1).ok()?.into_iter().next().map(|found| found.0)
+            self.reader().files_of_key(number, *key, 1).ok()?.into_iter().next().map(|found| found.0)
         })
     }
 }

@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use crate::delta::rabin::Rabin;
 use crate::disk::chunks::each_chunk;
+use crate::protocol::bits;
 use crate::protocol::fetch::Have;
-use crate::protocol::limits::BLOCKS_MAX;
 use crate::protocol::message::OldBlocks;
 use crate::protocol::short::{Gap, Short, ShortIds, first_look, pack_gaps, pack_hashes};
 use crate::tree::chunker::Class;
@@ -47,7 +47,7 @@ impl Own {
     pub(super) fn take_begun(&mut self, list: &[Short], ids: &ShortIds, file: &File, class: Class) -> io::Result<()> {
         let mut found = HashMap::new();
         each_chunk(file, class, |offset, bytes| {
-            let chunk = Chunk { id: ChunkId::of(bytes), len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) };
+            let chunk = Chunk::of(bytes);
             found.insert(ids.of(&chunk.id), (chunk, offset));
             Ok(())
         })?;
@@ -92,20 +92,17 @@ impl Own {
 
     /// The bitmap of chunks that are not here.
     pub(super) fn wanted_bits(&self) -> Vec<u8> {
-        let mut bits = vec![0u8; self.places.len().div_ceil(8)];
-        for (i, _) in self.places.iter().enumerate().filter(|(_, place)| place.is_none()) {
-            if let Some(byte) = bits.get_mut(i / 8) {
-                *byte |= 0x80 >> (i % 8);
-            }
-        }
-        bits
+        let mut wanted = bits::clear(self.places.len());
+        let missing = self.places.iter().enumerate().filter(|(_, place)| place.is_none());
+        missing.for_each(|(i, _)| bits::set(&mut wanted, i));
+        wanted
     }
 
     /// The old bytes in whose place stands what is wanted, by their blocks; no blocks if nothing of that can be read.
     pub(super) fn old_blocks(&self, rabin: &Rabin) -> OldBlocks {
         let (block, gaps) = first_look(self.gaps().into_iter());
         let named: Vec<Gap> = gaps.iter().copied().filter(|gap| gap.1 > 0).collect();
-        match self.hashes(rabin, &named, block) {
+        match block_hashes(self, rabin, &named, block) {
             Some(hashes) if !hashes.is_empty() => OldBlocks { block, gaps: pack_gaps(&gaps), hashes },
             _ => OldBlocks::default(),
         }
@@ -132,11 +129,6 @@ impl Own {
             gaps.push(between(before, Some(size)));
         }
         gaps
-    }
-
-    /// The hashes of the blocks of `gaps`, as they travel; `None` if they cannot be read.
-    fn hashes(&self, rabin: &Rabin, gaps: &[Gap], block: u32) -> Option<Vec<u8>> {
-        block_hashes(self, rabin, gaps, block).filter(|hashes| hashes.len() <= BLOCKS_MAX * 3)
     }
 }
 

@@ -114,7 +114,8 @@ impl Root<'_> {
             _ => None,
         };
         let module = self.site.index.module_number(self.name).map_err(index_failure)?;
-        let rabin = self.own.block_lists.then(|| block_lists::rabin(&self.site.index)).transpose()?;
+        let hashing = || block_lists::hashing(&self.site.catalog, &self.site.index);
+        let rabin = self.own.block_lists.then(hashing).transpose()?;
         let known_bytes = match (last, &rabin) {
             (None, Some(_)) => {
                 let reader = self.site.index.reader().map_err(index_failure)?;

@@ -122,7 +122,7 @@ pub(super) fn take_content(task: &Task<'_>) -> Result<Taken, Failure> {
             }
         }
         match feeder.join() {
-            Ok(Ok(here)) => (taken.from_files, taken.from_stage, taken.from_seed) = here,
+            Ok(Ok(here)) => taken.add(here),
             Ok(Err(failure)) => work.stop_with(failure),
             Err(_) => work.stop_with(broken()),
         }
@@ -141,24 +141,22 @@ pub(super) fn broken() -> Failure {
 impl Taken {
     fn add(&mut self, part: Self) {
         self.files += part.files;
-        let (sum, part_counts) = (&mut self.counts, part.counts);
-        sum.literal += part_counts.literal;
-        sum.literal_packed += part_counts.literal_packed;
-        sum.steps_packed += part_counts.steps_packed;
-        sum.from_basis += part_counts.from_basis;
-        sum.from_chunks += part_counts.from_chunks;
+        self.counts += part.counts;
+        self.from_files += part.from_files;
+        self.from_stage += part.from_stage;
+        self.from_seed += part.from_seed;
         self.gone.extend(part.gone);
     }
 }
 
-/// Finds what has to be got, in path order, and hands it out in groups. Gives the bytes of files that need not be got,
-/// because they stand here at another path, in the stage, or in a seed.
-fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<(u64, u64, u64), Failure> {
+/// Finds what has to be got, in path order, and hands it out in groups. Gives what need not be got, because
+/// it stands here at another path, in the stage, or in a seed.
+fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<Taken, Failure> {
     let task = work.task;
     let reader = task.index.reader().map_err(index_failure)?;
     let mut seen = HashSet::new();
     let (mut group, mut bytes) = (Vec::new(), 0);
-    let (mut from_files, mut from_stage, mut from_seed) = (0u64, 0u64, 0u64);
+    let mut here = Taken::default();
     for change in changes(&*reader, Some(task.local), Some(task.tree)) {
         let change = change.map_err(page_failure)?;
         if work.stopped() {
@@ -167,15 +165,15 @@ fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<(u64, u64, u64), 
         let job = match task.job(&reader, change.path, change.old.as_ref(), change.new.as_ref(), &mut seen)? {
             Found::Nothing => continue,
             Found::Here(size) => {
-                from_files += size;
+                here.from_files += size;
                 continue;
             }
             Found::Staged(size) => {
-                from_stage += size;
+                here.from_stage += size;
                 continue;
             }
             Found::Sown(size) => {
-                from_seed += size;
+                here.from_seed += size;
                 task.monitor.advance(1, size);
                 continue;
             }
@@ -193,7 +191,7 @@ fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<(u64, u64, u64), 
     if !group.is_empty() {
         work.hand_out(&give, group);
     }
-    Ok((from_files, from_stage, from_seed))
+    Ok(here)
 }
 
 impl Task<'_> {
@@ -241,9 +239,7 @@ impl Task<'_> {
         let way = if let How::Plain(way) = how { way } else { way::ALL };
         Ok(Found::Job(Job { wanted: Wanted { path, id: *id, size: *size, class: *class, way }, how, tries: 0 }))
     }
-}
 
-impl Task<'_> {
     /// Stages the content `id` if a seed holds it, as far as its bytes say so now.
     fn copy_from_seed(&self, reader: &Reader, id: &FileId, size: u64, class: Class) -> Result<bool, Failure> {
         for seed in self.seeds {

@@ -40,7 +40,9 @@ const WEIGHT_MAX: usize = FILES_WAITING_MAX / 4;
 
 /// A file that was asked for.
 struct Asked {
-    id: FileId,
+    job: Job,
+    /// Its number on the stream.
+    number: u64,
     looks: u8,
     weight: usize,
 }
@@ -55,11 +57,13 @@ pub(super) struct Worker<'w> {
     reader: Reader,
     fetch: Fetch,
     shelf: StageShelf<'w>,
-    jobs: HashMap<FileId, Job>,
-    /// Files by their numbers on the stream, and how often they were looked at.
-    numbers: HashMap<u64, Asked>,
-    asked: u64,
-    /// What the files weigh that were asked for and have not ended.
+    /// Files that were asked for and have not ended.
+    asked: HashMap<FileId, Asked>,
+    /// The same by their numbers.
+    numbers: HashMap<u64, FileId>,
+    /// The number of the next one.
+    next_number: u64,
+    /// What they weigh.
     weight: usize,
     short: ShortIds,
     rabin: Option<Rc<Rabin>>,
@@ -82,9 +86,9 @@ impl<'w> Worker<'w> {
             reader,
             fetch: Fetch::default(),
             shelf,
-            jobs: HashMap::new(),
+            asked: HashMap::new(),
             numbers: HashMap::new(),
-            asked: 0,
+            next_number: 0,
             weight: 0,
             short,
             rabin: None,
@@ -127,9 +131,10 @@ impl<'w> Worker<'w> {
             items.push(item);
             self.fetch.expect(job.wanted.clone());
             self.weight += weight;
-            self.numbers.insert(self.asked, Asked { id: job.wanted.id, looks: 0, weight });
-            self.asked += 1;
-            self.jobs.insert(job.wanted.id, job);
+            let (id, number) = (job.wanted.id, self.next_number);
+            self.numbers.insert(number, id);
+            self.asked.insert(id, Asked { job, number, looks: 0, weight });
+            self.next_number += 1;
             if bytes >= ASKED_BYTES {
                 self.send_content(Files(std::mem::take(&mut items)).message())?;
                 bytes = 0;
@@ -321,8 +326,8 @@ impl<'w> Worker<'w> {
         let host = &self.work.task.line.host;
         let look: Look = decode("look", &message.body).map_err(|e| nonsense(host, &e))?;
         let rule = |rule| Malformed::Rule { what: "look", rule };
-        let file = self.numbers.get_mut(&look.file);
-        let Asked { id, looks, .. } = file.ok_or_else(|| nonsense(host, &rule("is at no file that was asked for")))?;
+        let file = self.numbers.get(&look.file).and_then(|id| self.asked.get_mut(id));
+        let Asked { job, looks, .. } = file.ok_or_else(|| nonsense(host, &rule("is at no file that was asked for")))?;
         *looks += 1;
         if *looks > LOOKS_MAX {
             return Err(nonsense(host, &rule("is one too many at its file")));
@@ -330,7 +335,7 @@ impl<'w> Worker<'w> {
         let (gaps, _) = unpack_gaps(&look.gaps, look.block, LOOK_BLOCKS_MAX)
             .ok_or_else(|| nonsense(host, &rule("is at more than may be asked for")))?;
         let have: Option<Rc<dyn Have>> = if look.basis.is_empty() {
-            self.shelf.known(id).map(|own| own as Rc<dyn Have>)
+            self.shelf.known(&job.wanted.id).map(|own| own as Rc<dyn Have>)
         } else {
             TreePath::new(&look.basis).ok().and_then(|path| self.shelf.basis(&path))
         };
@@ -341,14 +346,12 @@ impl<'w> Worker<'w> {
 
     fn settle(&mut self, outcome: Outcome) -> Result<(), Failure> {
         let (Outcome::Done(wanted) | Outcome::Gone(wanted) | Outcome::Retry(wanted)) = &outcome;
-        let job = self.jobs.remove(&wanted.id);
+        let asked = self.asked.remove(&wanted.id);
         self.shelf.forget(&wanted.id);
-        let weight = &mut self.weight;
-        self.numbers.retain(|_, asked| {
-            let ended = asked.id == wanted.id;
-            *weight -= if ended { asked.weight } else { 0 };
-            !ended
-        });
+        if let Some(asked) = &asked {
+            self.numbers.remove(&asked.number);
+            self.weight -= asked.weight;
+        }
         match outcome {
             Outcome::Done(_) => {
                 self.taken.files += 1;
@@ -356,7 +359,7 @@ impl<'w> Worker<'w> {
             }
             Outcome::Gone(wanted) => self.taken.gone.push(wanted.path),
             Outcome::Retry(mut wanted) => {
-                let tries = job.map_or(1, |job| job.tries + 1);
+                let tries = asked.map_or(1, |asked| asked.job.tries + 1);
                 if tries >= TRIES_MAX {
                     let rule = Malformed::Rule { what: "content", rule: "does not become the file that was asked for" };
                     return Err(nonsense(&self.work.task.line.host, &rule));

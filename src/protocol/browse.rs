@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::bits;
 use super::limits::{BROWSE_BYTES_MAX, DESCENT_REFERENCES_MAX};
 use super::message::{Message, tag};
 use super::packed::unpack;
@@ -179,9 +180,7 @@ impl Browse {
         bounded("references of a round", self.references as u64, DESCENT_REFERENCES_MAX as u64)?;
         self.bits.resize(self.references.div_ceil(8), 0);
         let Some(asked) = wanted else { return Ok(()) };
-        if let Some(byte) = self.bits.get_mut(at / 8) {
-            *byte |= 0x80 >> (at % 8);
-        }
+        bits::set(&mut self.bits, at);
         let name = |name: &Option<Name>| name.as_ref().map_or(0, |name| name.as_bytes().len());
         let path = if asked.level.is_none() { asked.dir.as_bytes().len() } else { 0 };
         self.bytes += size_of::<Asked>() + name(&asked.first) + name(&asked.end) + path;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::bits;
 use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX, SHORT_LEN};
 use super::message::{Chunks, Message, tag};
 use super::packed::unpack;
@@ -74,18 +75,16 @@ impl Descent {
         if !self.asked.is_empty() {
             return Ok(None);
         }
-        let mut bits = vec![0u8; self.found.len().div_ceil(8)];
+        let mut want = bits::clear(self.found.len());
         for (i, id) in std::mem::take(&mut self.found).into_iter().enumerate() {
             if self.seen.contains(&id) || store.page(id.as_bytes())?.is_some() {
                 continue;
             }
             self.seen.insert(id);
             self.asked.push_back(id);
-            if let Some(byte) = bits.get_mut(i / 8) {
-                *byte |= 0x80 >> (i % 8);
-            }
+            bits::set(&mut want, i);
         }
-        Ok(Some((!self.asked.is_empty()).then_some(Message { tag: tag::WANT, body: bits })))
+        Ok(Some((!self.asked.is_empty()).then_some(Message { tag: tag::WANT, body: want })))
     }
 }
 

@@ -12,12 +12,14 @@
 //!    [`fetch`] (steps become verified files).
 //!    [`pack`] is what a sender pushes unasked to who follows it.
 //!
-//! Beside them stand [`limits`] (every bound), [`error`] (whose fault it was) and [`bucket`] (rates).
+//! Beside them stand [`limits`] (every bound), [`error`] (whose fault it was), [`bucket`] (rates), [`bits`] (bitmaps) and
+//! `number` (numbers in few bytes).
 //!
 //! A tag such as `[record.type]` in a comment marks the place where that field of PROTOCOL.md is read or written; a test
 //! compares the two sets.
 
 pub mod batch;
+pub mod bits;
 pub mod browse;
 pub mod bucket;
 pub mod change;
@@ -31,6 +33,7 @@ pub mod hello;
 pub mod limits;
 pub mod message;
 pub mod noise;
+mod number;
 pub mod pack;
 pub mod packed;
 pub mod part;

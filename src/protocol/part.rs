@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::bits;
 use super::descent::DescentError;
 use super::limits::{BROWSE_BYTES_MAX, DESCENT_REFERENCES_MAX};
 use super::message::{Message, tag};
@@ -97,7 +98,7 @@ impl<'a> PartDescent<'a> {
         let found = std::mem::take(&mut self.found);
         self.bytes = 0;
         let mut left = self.pages_max();
-        let mut bits = vec![0u8; found.len().div_ceil(8)];
+        let mut want = bits::clear(found.len());
         let mut asked: VecDeque<Wanted> = VecDeque::new();
         let mut at: HashMap<DirId, usize> = HashMap::new();
         for (i, Wanted { id, places }) in found.into_iter().enumerate() {
@@ -116,12 +117,10 @@ impl<'a> PartDescent<'a> {
             }
             at.insert(id, asked.len());
             asked.push_back(Wanted { id, places: missing });
-            if let Some(byte) = bits.get_mut(i / 8) {
-                *byte |= 0x80 >> (i % 8);
-            }
+            bits::set(&mut want, i);
         }
         self.asked = asked;
-        Ok(Some((!self.asked.is_empty()).then_some(Message { tag: tag::WANT, body: bits })))
+        Ok(Some((!self.asked.is_empty()).then_some(Message { tag: tag::WANT, body: want })))
     }
 
     /// Notes what a page refers to, and for which places that is wanted.
@@ -204,7 +203,7 @@ fn deeper(path: TreePath) -> Result<Arc<TreePath>, Malformed> {
 mod tests {
     use super::*;
     use crate::protocol::packed::pack;
-    use crate::protocol::sender::{bit, references};
+    use crate::protocol::sender::references;
     use crate::tree::codec::encode;
     use crate::tree::dir::{Built, build};
     use crate::tree::entry::{Body, Entry, Meta};
@@ -255,7 +254,8 @@ mod tests {
             let next = descent.next_round(Held { whole, single: &fetched }).unwrap();
             let Some(want) = next.expect("the round is over") else { break };
             assert_eq!(want.body.len(), found.len().div_ceil(8));
-            round = found.into_iter().enumerate().filter(|(i, _)| bit(&want.body, *i)).map(|(_, id)| id).collect();
+            round =
+                found.into_iter().enumerate().filter(|(i, _)| bits::is_set(&want.body, *i)).map(|(_, id)| id).collect();
         }
         assert!(part_of(&fetched, tree, leaves_out, &mut Pages::new()).unwrap().is_some());
         came

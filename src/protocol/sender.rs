@@ -5,7 +5,9 @@
 //! A request names a module, a head and a place in it; nothing is served by hash alone.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use super::bits::is_set;
 use super::change::{ChangeWriter, held};
 use super::effort::Effort;
 use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX, PACKED_TARGET, PATHS_MAX, PATHS_WAITING_MAX, SHORT_LEN};
@@ -13,6 +15,7 @@ use super::message::{AtHead, Chunks, List, Message, Module, Partial, Paths, Poll
 use super::packed::pack;
 use super::sender_content::ContentAnswer;
 use super::short::ShortIds;
+use crate::delta::rabin::Rabin;
 use crate::tree::codec::{decode, encode};
 use crate::tree::dir::{Built, DirKind, look_up};
 use crate::tree::entry::{Body, Entry};
@@ -71,8 +74,8 @@ pub trait Source {
     fn block_list(&self, _module: &str, _id: &FileId) -> Option<Vec<u32>> {
         None
     }
-    /// The secret that such lists are made with.
-    fn block_secret(&self) -> Option<[u8; 32]> {
+    /// The hash that such lists are made with.
+    fn block_hashing(&self) -> Option<Arc<Rabin>> {
         None
     }
     /// Whether such lists are kept of the module's files. If not, the receiver is asked for the blocks of what it has.
@@ -211,7 +214,8 @@ impl<'s> Answer<'s> {
                     Some(base) => self.source.tree(&content.module, base)?.map(|built| built.id),
                     None => None,
                 };
-                Ok(Work::Content(Box::new(ContentAnswer::new(content.module, top, base))))
+                let asks = !self.source.keeps_blocks(&content.module);
+                Ok(Work::Content(Box::new(ContentAnswer::new(content.module, top, base, asks))))
             }
             _ => Err(refusal::BAD_REQUEST),
         }
@@ -320,13 +324,7 @@ fn wanted(references: &[DirId], bits: &[u8]) -> Result<VecDeque<DirId>, u16> {
     if bits.len() != references.len().div_ceil(8) {
         return Err(refusal::BAD_REQUEST);
     }
-    Ok(references.iter().enumerate().filter(|(i, _)| bit(bits, *i)).map(|(_, id)| *id).collect())
-}
-
-/// Bit `i` of a bitmap, counted from the highest bit of the first byte.
-#[must_use]
-pub fn bit(bits: &[u8], i: usize) -> bool {
-    bits.get(i / 8).is_some_and(|byte| byte & (0x80 >> (i % 8)) != 0)
+    Ok(references.iter().enumerate().filter(|(i, _)| is_set(bits, *i)).map(|(_, id)| *id).collect())
 }
 
 /// The directories and pages that a directory page refers to, in order: what WANT counts.
@@ -378,7 +376,7 @@ pub(super) fn only_chunk(
     let Body::File { size, class, id } = entry.body else { return None };
     let len = usize::try_from(size).ok().filter(|len| *len <= class.longest())?;
     let checked = |bytes: Vec<u8>| {
-        let chunk = Chunk { id: ChunkId::of(&bytes), len: u32::try_from(size).ok()? };
+        let chunk = Chunk::of(&bytes);
         (bytes.len() == len && file_id(&[chunk]).ok()? == id).then_some((chunk, bytes))
     };
     let on_disk = source.open(module, path, entry).and_then(|content| {

@@ -4,6 +4,7 @@
 //! set on all but the last (LEB128), in as few bytes as will do. PROTOCOL.md, "Batches", is normative.
 
 use super::limits::BATCH_STEPS_MAX;
+use super::number::{NoNumber, fold, put, take, unfold};
 use crate::tree::codec::{Malformed, bounded};
 use crate::tree::limits::{NAME_MAX, PATH_DEPTH_MAX};
 use crate::tree::name::TreePath;
@@ -161,8 +162,8 @@ pub fn decode_steps(bytes: &[u8]) -> Result<Vec<Step>, Malformed> {
     while let Some((operation, behind)) = rest.split_first() {
         rest = behind;
         let mut numbers = [0; 2];
-        for number in numbers.iter_mut().take(count_of(*operation)) {
-            *number = take(&mut rest)?;
+        for value in numbers.iter_mut().take(count_of(*operation)) {
+            *value = number(&mut rest)?;
         }
         let step = match (*operation, numbers) {
             (CHUNKS | LAST_CHUNKS, _) => Step::Chunks { lengths: lengths(&mut rest)?, last: *operation == LAST_CHUNKS },
@@ -195,21 +196,21 @@ fn place(expected: &Expected, folded: u64, len: u64) -> Result<u64, Malformed> {
 }
 
 fn lengths(rest: &mut &[u8]) -> Result<Vec<u32>, Malformed> {
-    let count = take(rest)?;
+    let count = number(rest)?;
     // Each takes a byte at least, so no room is made for more than can be there.
     if count == 0 || count > rest.len() as u64 {
         return Err(rule("has no chunks, or is cut"));
     }
     let mut lengths = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
     for _ in 0..count {
-        let length = u32::try_from(take(rest)?).ok().filter(|length| *length > 0);
+        let length = u32::try_from(number(rest)?).ok().filter(|length| *length > 0);
         lengths.push(length.ok_or_else(|| rule("has a chunk of no or of too many bytes"))?);
     }
     Ok(lengths)
 }
 
 fn path(rest: &mut &[u8]) -> Result<TreePath, Malformed> {
-    let len = take(rest)?;
+    let len = number(rest)?;
     bounded("path of a basis", len, PATH_MAX)?;
     let (path, behind) =
         rest.split_at_checked(usize::try_from(len).unwrap_or(usize::MAX)).ok_or_else(|| rule("is cut"))?;
@@ -220,44 +221,14 @@ fn path(rest: &mut &[u8]) -> Result<TreePath, Malformed> {
     Ok(TreePath::new(path)?)
 }
 
-/// A signed number by its distance from zero, the sign lowest.
-const fn fold(number: u64) -> u64 {
-    (number << 1) ^ (0u64.wrapping_sub(number >> 63))
-}
-
-const fn unfold(folded: u64) -> u64 {
-    (folded >> 1) ^ (0u64.wrapping_sub(folded & 1))
-}
-
-/// Appends a number, seven bits a byte.
-pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-/// Takes a number from the front.
-pub(super) fn take(rest: &mut &[u8]) -> Result<u64, Malformed> {
-    let mut number = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, behind) = rest.split_first().ok_or_else(|| rule("is cut"))?;
-        *rest = behind;
-        let bits = u64::from(byte & 0x7f);
-        if shift == 63 && bits > 1 {
-            break;
-        }
-        number |= bits << shift;
-        if byte & 0x80 == 0 {
-            return if *byte == 0 && shift > 0 {
-                Err(rule("has a number that is longer than it need be"))
-            } else {
-                Ok(number)
-            };
-        }
-    }
-    Err(rule("has a number of more than 64 bits"))
+fn number(rest: &mut &[u8]) -> Result<u64, Malformed> {
+    take(rest).map_err(|no| {
+        rule(match no {
+            NoNumber::Cut => "is cut",
+            NoNumber::Long => "has a number that is longer than it need be",
+            NoNumber::Large => "has a number of more than 64 bits",
+        })
+    })
 }
 
 #[cfg(test)]

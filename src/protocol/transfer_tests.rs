@@ -147,8 +147,8 @@ impl Source for Sender {
     fn block_list(&self, _: &str, id: &FileId) -> Option<Vec<u32>> {
         self.lists.as_ref()?.get(id).cloned()
     }
-    fn block_secret(&self) -> Option<[u8; 32]> {
-        self.lists.as_ref().map(|_| SECRET)
+    fn block_hashing(&self) -> Option<std::sync::Arc<Rabin>> {
+        self.lists.as_ref().map(|_| Rabin::new(&SECRET).into())
     }
     fn keeps_blocks(&self, _: &str) -> bool {
         self.lists.is_some()

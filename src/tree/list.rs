@@ -16,6 +16,14 @@ pub struct Chunk {
     pub len: u32,
 }
 
+impl Chunk {
+    /// The chunk that holds `bytes`, which are fewer than 4 GiB as those of every chunk are.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { id: ChunkId::of(bytes), len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) }
+    }
+}
+
 /// A reference to a page of chunks: `[list-reference.first]` chunk, `[list-reference.page]`, `[list-reference.chunks]` and
 /// `[list-reference.bytes]` below it.
 #[derive(Debug, Clone, Serialize, Deserialize)]

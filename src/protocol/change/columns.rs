@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::protocol::message::{WireChange, WireContent, operation};
+use crate::protocol::number::{NoNumber, fold, put, take, unfold};
 use crate::tree::codec::{Malformed, decode, decode_first, encode};
 use crate::tree::entry::{Attribute, Mtime};
 use crate::tree::hash::{DirId, FileId, ID_LEN};
@@ -55,25 +56,25 @@ pub fn write(records: &[WireChange]) -> Vec<u8> {
     let mut last = Mtime::default();
     for record in records {
         let mut said = record.operation & OPERATION;
-        put_number(&mut wire.keeps, u64::from(record.keep));
+        put(&mut wire.keeps, u64::from(record.keep));
         put_text(&mut wire.rests, &record.rest);
         if let Some(mode) = record.mode {
             said |= SAYS_MODE;
-            put_number(&mut wire.modes, u64::from(mode));
+            put(&mut wire.modes, u64::from(mode));
         }
         if let Some(mtime) = record.mtime {
             said |= SAYS_MTIME;
-            put_signed(&mut wire.seconds, mtime.seconds.wrapping_sub(last.seconds));
+            put(&mut wire.seconds, fold(mtime.seconds.wrapping_sub(last.seconds).cast_unsigned()));
             let nanos = if mtime.nanos == last.nanos { 0 } else { u64::from(mtime.nanos) + 1 };
-            put_number(&mut wire.nanos, nanos);
+            put(&mut wire.nanos, nanos);
             last = mtime;
         }
         if let Some(content) = &record.content {
             said |= SAYS_CONTENT;
             match content {
                 WireContent::File { growth, class, id } => {
-                    put_signed(&mut wire.growths, *growth);
-                    put_number(&mut wire.classes, *class);
+                    put(&mut wire.growths, fold(growth.cast_unsigned()));
+                    put(&mut wire.classes, *class);
                     wire.ids.extend_from_slice(id.as_bytes());
                 }
                 WireContent::Link(target) => put_text(&mut wire.targets, target),
@@ -216,42 +217,23 @@ fn ends_early() -> Malformed {
     rule("have a column that ends before the records do")
 }
 
-fn put_number(column: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        column.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    column.push(number as u8);
-}
-
-fn put_signed(column: &mut Vec<u8>, number: i64) {
-    put_number(column, ((number << 1) ^ (number >> 63)).cast_unsigned());
-}
-
 fn put_text(column: &mut Vec<u8>, text: &[u8]) {
     column.extend_from_slice(text);
     column.push(0);
 }
 
 fn number(column: &[u8], at: &mut usize) -> Result<u64, Malformed> {
-    let mut number = 0u64;
-    for shift in (0..u64::BITS).step_by(7) {
-        let byte = *column.get(*at).ok_or_else(ends_early)?;
-        *at += 1;
-        let bits = u64::from(byte & 0x7f);
-        if bits << shift >> shift != bits || byte == 0 && shift > 0 {
-            break;
-        }
-        number |= bits << shift;
-        if byte < 0x80 {
-            return Ok(number);
-        }
-    }
-    Err(rule("have a number that is too large or not in its shortest form"))
+    let mut rest = column.get(*at..).unwrap_or_default();
+    let number = take(&mut rest).map_err(|no| match no {
+        NoNumber::Cut => ends_early(),
+        NoNumber::Long | NoNumber::Large => rule("have a number that is too large or not in its shortest form"),
+    })?;
+    *at = column.len() - rest.len();
+    Ok(number)
 }
 
 fn signed(number: u64) -> i64 {
-    (number >> 1).cast_signed() ^ -((number & 1).cast_signed())
+    unfold(number).cast_signed()
 }
 
 /// A number that has to fit into a smaller type.
@@ -352,7 +334,7 @@ mod tests {
     fn numbers_have_one_form() {
         for value in [0, 1, 0x7f, 0x80, 1 << 20, u64::MAX] {
             let (mut column, mut at) = (Vec::new(), 0);
-            put_number(&mut column, value);
+            put(&mut column, value);
             assert_eq!((number(&column, &mut at), at), (Ok(value), column.len()));
         }
         for wrong in [vec![0x80, 0], vec![0x80], vec![0xff; 11], [vec![0xff; 9], vec![2]].concat()] {

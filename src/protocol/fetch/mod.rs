@@ -137,6 +137,16 @@ pub struct Counts {
     pub from_chunks: u64,
 }
 
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.literal += more.literal;
+        self.literal_packed += more.literal_packed;
+        self.steps_packed += more.steps_packed;
+        self.from_basis += more.from_basis;
+        self.from_chunks += more.from_chunks;
+    }
+}
+
 impl Counts {
     /// Bytes of files.
     #[must_use]

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::{FetchError, Have, Landing, Outcome, Wanted, disk, rule};
 use crate::protocol::message::way;
 use crate::tree::chunker::Cutter;
-use crate::tree::hash::{ChunkId, FileId};
+use crate::tree::hash::FileId;
 use crate::tree::list::{Chunk, ListBuilder, ListKind, ListRef, file_id};
 use crate::tree::page::{Builder, Discard, PageSink};
 
@@ -22,9 +22,8 @@ pub(super) struct Current {
     leaves: Option<LeafCheck>,
     /// Cuts what comes in other pieces than chunks: all but a file that is sent whole.
     cutter: Option<Cutter>,
-    /// A part of it could not be read for lack of context, which says nothing of the sender.
-    given_up: bool,
-    /// A part of it was read with context, which may not be what the sender thinks: wrong bytes say nothing of the sender.
+    /// A part of it was read with context, or could not be for lack of it. The context may not be what the sender thinks, so
+    /// wrong bytes say nothing of the sender.
     pub(super) doubtful: bool,
     /// Index of the next chunk that is here by its place.
     index: u64,
@@ -41,8 +40,7 @@ impl Current {
         let leaves = if leaves.is_empty() { None } else { Some(LeafCheck::new(leaves, wanted.id)?) };
         let cutter = (wanted.way != way::ALL).then(|| Cutter::new(wanted.class));
         let (landing, list) = (Some(landing), ListBuilder::default());
-        let (given_up, doubtful) = (false, false);
-        Ok(Self { wanted, have, landing, list, leaves, cutter, given_up, doubtful, index: 0, written: 0 })
+        Ok(Self { wanted, have, landing, list, leaves, cutter, doubtful: false, index: 0, written: 0 })
     }
 
     /// Whether nothing of it has come.
@@ -65,7 +63,7 @@ impl Current {
     /// Reads over what is left of the file, for which nobody is to blame.
     pub(super) fn give_up(&mut self) {
         self.fail();
-        self.given_up = true;
+        self.doubtful = true;
     }
 
     /// Appends a chunk that was sent.
@@ -79,7 +77,7 @@ impl Current {
         if bytes.len() > self.wanted.class.longest() {
             return Err(rule("content", "is longer than the signed head says"));
         }
-        let chunk = Chunk { id: ChunkId::of(bytes), len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) };
+        let chunk = Chunk::of(bytes);
         if let Some(leaves) = &mut self.leaves
             && let Err(wrong) = leaves.check(chunk)
         {
@@ -107,7 +105,7 @@ impl Current {
 
     /// Counts bytes; false when nothing of the file is wanted any more.
     fn room_for(&mut self, bytes: &[u8]) -> Result<bool, FetchError> {
-        if self.given_up || self.landing.is_none() {
+        if self.landing.is_none() {
             return Ok(false);
         }
         self.written = self.written.saturating_add(bytes.len() as u64);
@@ -168,16 +166,14 @@ impl Current {
         if let Some(cutter) = self.cutter.take() {
             cutter.finish(|chunk| push(list, wanted, chunk, pages))?;
         }
-        let Self { wanted, landing, list, written, given_up, doubtful, .. } = self;
+        let Self { wanted, landing, list, written, doubtful, .. } = self;
         let (id, _) = list.finish(pages).map_err(|e| disk(&wanted, std::io::Error::other(e)))?;
         match landing {
             Some(landing) if id == wanted.id && written == wanted.size => {
                 landing.finish().map_err(|e| disk(&wanted, e))?;
                 Ok(Outcome::Done(wanted))
             }
-            _ if wanted.way == way::ALL && !given_up && !doubtful => {
-                Err(rule("content", "is not what the signed head says"))
-            }
+            _ if wanted.way == way::ALL && !doubtful => Err(rule("content", "is not what the signed head says")),
             // Most of it may be right: what was written is kept for the next try.
             Some(landing) if written == wanted.size => {
                 drop(landing);
@@ -192,7 +188,7 @@ impl Current {
 }
 
 fn push(list: &mut ListBuilder, wanted: &Wanted, bytes: &[u8], pages: &mut dyn PageSink) -> Result<(), FetchError> {
-    let chunk = Chunk { id: ChunkId::of(bytes), len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) };
+    let chunk = Chunk::of(bytes);
     list.push(chunk, pages).map_err(|e| disk(wanted, std::io::Error::other(e)))
 }
 

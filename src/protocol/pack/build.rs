@@ -169,7 +169,7 @@ fn content(
     if files.is_empty() {
         return Ok((messages, contexts));
     }
-    let mut answer = ContentAnswer::for_all(module.to_owned(), head, Some(base));
+    let mut answer = ContentAnswer::new(module.to_owned(), head, Some(base), false);
     answer.handle(source, Some(&files_message(files)))?;
     answer.handle(source, None)?;
     while let Next::Message(message, context) = answer.next_with_context(source)? {

@@ -61,7 +61,7 @@ impl Pack {
                     let len = length as usize;
                     let bytes = literals.as_ref().and_then(|literals| literals.get(at..at + len));
                     found.extend(bytes.map(|bytes| {
-                        let chunk = Chunk { id: ChunkId::of(bytes), len: length };
+                        let chunk = Chunk::of(bytes);
                         let file = if alone { file_id(&[chunk]).ok() } else { None };
                         Literal { chunk: chunk.id, file, message: number, at, len }
                     }));

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::stored::Chunks;
 use crate::delta::diff::{Around, Step};
-use crate::protocol::sender::{bit, internal};
+use crate::protocol::bits::is_set;
+use crate::protocol::sender::internal;
 use crate::protocol::short::Gap;
 use crate::tree::hash::ChunkId;
 use crate::tree::list::Chunk;
@@ -114,7 +115,7 @@ pub(super) fn by_bits(bits: Option<&[u8]>, gaps: &[Gap], chunks: Chunks<'_>) -> 
     for (index, chunk) in chunks.enumerate() {
         let chunk = chunk.map_err(|e| internal(&e))?;
         let len = u64::from(chunk.len);
-        if bits.is_none_or(|bits| bit(bits, index)) {
+        if bits.is_none_or(|bits| is_set(bits, index)) {
             let begins = !std::mem::replace(&mut wanted, true);
             extend(&mut parts, chunk, at);
             if begins && let (Some(Part::Run(run)), Some(gap)) = (parts.last_mut(), gaps.next()) {

@@ -17,7 +17,7 @@ mod vanished;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use self::emit::{Emitter, Out};
+use self::emit::Out;
 use self::kept::Kept;
 use self::layout::{Old, Part, by_bits, over};
 use self::sending::{Gone, OldBytes, Parts, Sending, Whole};
@@ -57,8 +57,9 @@ pub(super) struct ContentAnswer<'s> {
     turns: VecDeque<Turn<'s>>,
     out: Out,
     current: Option<Sending<'s>>,
-    hashing: Hashings,
-    /// Whether there is a receiver who can be asked.
+    /// The hash of blocks that the receiver names, once it is needed.
+    hashing: Option<Arc<Rabin>>,
+    /// Whether the receiver is asked for the blocks of its old versions.
     asks: bool,
     /// Entries that may still be looked at by name.
     names_left: usize,
@@ -102,29 +103,11 @@ struct Asked {
     second: bool,
 }
 
-/// The two hashes of blocks, each made when it is first needed.
-#[derive(Default)]
-struct Hashings {
-    connection: Option<Arc<Rabin>>,
-    index: Option<Arc<Rabin>>,
-}
-
-impl Hashings {
-    fn connection(&mut self, source: &dyn Source) -> Arc<Rabin> {
-        self.connection.get_or_insert_with(|| Arc::new(block_hashing(&source.binding()))).clone()
-    }
-
-    fn index(&mut self, source: &dyn Source) -> Option<Arc<Rabin>> {
-        if self.index.is_none() {
-            self.index = source.block_secret().map(|secret| Arc::new(Rabin::new(&secret)));
-        }
-        self.index.clone()
-    }
-}
-
 impl<'s> ContentAnswer<'s> {
-    pub(super) fn new(module: String, top: DirId, base: Option<DirId>) -> Self {
-        let (todo, turns, out, hashing) = (VecDeque::new(), VecDeque::new(), Out::default(), Hashings::default());
+    /// An answer from the tree `top` to one who holds `base`. If it `asks`, the receiver is asked for the blocks of its old
+    /// versions; else it gets what any other who has the base would get.
+    pub(super) fn new(module: String, top: DirId, base: Option<DirId>, asks: bool) -> Self {
+        let (todo, turns, out) = (VecDeque::new(), VecDeque::new(), Out::default());
         Self {
             module,
             top,
@@ -136,16 +119,15 @@ impl<'s> ContentAnswer<'s> {
             turns,
             out,
             current: None,
-            hashing,
-            asks: true,
+            hashing: None,
+            asks,
             names_left: alike::BUDGET,
             vanished: None,
         }
     }
 
-    /// The same for all who have the base: nobody is asked for anything.
-    pub(super) fn for_all(module: String, top: DirId, base: Option<DirId>) -> Self {
-        Self { asks: false, ..Self::new(module, top, base) }
+    fn hashing(&mut self, source: &dyn Source) -> Arc<Rabin> {
+        self.hashing.get_or_insert_with(|| Arc::new(block_hashing(&source.binding()))).clone()
     }
 
     pub(super) fn set_effort(&mut self, effort: Effort) {
@@ -232,7 +214,7 @@ impl<'s> ContentAnswer<'s> {
         let turn = match item.way {
             way::WANTED | way::GAP if item.old.block != 0 => self.by_blocks(source, number, &item)?,
             way::GAP => return Err(refusal::BAD_REQUEST),
-            way::BASE if self.asks && !source.keeps_blocks(&self.module) => self.by_asking(source, number, item)?,
+            way::BASE if self.asks => self.by_asking(source, number, item)?,
             way::ALL | way::BASE | way::WANTED => Turn::Later(item),
             _ => return Err(refusal::BAD_REQUEST),
         };
@@ -247,8 +229,7 @@ impl<'s> ContentAnswer<'s> {
     fn by_blocks(&mut self, source: &'s dyn Source, number: u64, item: &FileItem) -> Result<Turn<'s>, u16> {
         let bad = refusal::BAD_REQUEST;
         let (gaps, _) = unpack_gaps(&item.old.gaps, item.old.block, BLOCKS_MAX).ok_or(bad)?;
-        let search =
-            look::search(self.hashing.connection(source), item.old.block, &gaps, &item.old.hashes).ok_or(bad)?;
+        let search = look::search(self.hashing(source), item.old.block, &gaps, &item.old.hashes).ok_or(bad)?;
         let opened = Stored::open(source, &self.module, self.top, &item.path, false)?;
         let Some((stored, chunks)) = opened else { return Ok(Turn::Gone) };
         let bits = (item.way == way::WANTED).then_some(item.wanted.as_slice());
@@ -285,6 +266,7 @@ impl<'s> ContentAnswer<'s> {
 
     /// Takes what the receiver says of the blocks that it was asked for.
     fn take_blocks(&mut self, source: &'s dyn Source, blocks: &Blocks) -> Result<(), u16> {
+        let rabin = self.hashing(source);
         let number = |turn: &Turn<'s>| if let Turn::Begun(begun) = turn { Some(begun.number) } else { None };
         let place = self.turns.iter().position(|turn| number(turn) == Some(blocks.file));
         let Some(turn) = place.and_then(|place| self.turns.get_mut(place)) else { return Err(refusal::BAD_REQUEST) };
@@ -293,7 +275,6 @@ impl<'s> ContentAnswer<'s> {
         if blocks.hashes.is_empty() {
             return Ok(());
         }
-        let rabin = self.hashing.connection(source);
         let search = look::search(rabin, asked.block, &asked.gaps, &blocks.hashes).ok_or(refusal::BAD_REQUEST)?;
         if asked.second {
             begun.second = Some(search);
@@ -319,26 +300,19 @@ impl<'s> ContentAnswer<'s> {
             }
             Some(Turn::Begun(begun)) => {
                 let Begun { stored, parts, basis, second, .. } = *begun;
-                self.current = Some(self.parts(stored, parts, basis, None, second, None));
+                self.current = Some(self.by_parts(basis, Parts { second, ..Parts::new(stored, parts) }));
             }
         }
         Ok(())
     }
 
-    fn parts(
-        &mut self,
-        stored: Stored<'s>,
-        parts: Vec<Part>,
-        basis: Option<TreePath>,
-        kept: Option<Kept>,
-        second: Option<Search>,
-        old: Option<OldBytes>,
-    ) -> Sending<'s> {
+    /// Sends a file by its parts, of which copies come from the file `basis` of the base, or from one of the receiver's
+    /// choice.
+    fn by_parts(&mut self, basis: Option<TreePath>, parts: Parts<'s>) -> Sending<'s> {
         if let Some(path) = basis {
             self.out.batch.basis(path);
         }
-        let emitter = Emitter::default();
-        Sending::Parts(Box::new(Parts { stored, parts: parts.into_iter(), kept, second, old, emitter }))
+        Sending::Parts(Box::new(parts))
     }
 
     /// Starts a file for which nobody has to be asked; `None` when its content is gone.
@@ -348,15 +322,15 @@ impl<'s> ContentAnswer<'s> {
         let Some((stored, chunks)) = opened else { return Ok(None) };
         if item.way == way::WANTED {
             let parts = by_bits(Some(&item.wanted), &[], chunks)?;
-            return Ok(Some(self.parts(stored, parts, None, None, None, None)));
+            return Ok(Some(self.by_parts(None, Parts::new(stored, parts))));
         }
         if item.way == way::BASE
             && let Some((basis, old, entry)) = self.basis(source, &item.path, &stored)?
         {
             let (parts, shared) = over(&old, chunks)?;
-            let old_bytes = self.old_bytes(source, &basis, &entry, stored.size);
             let kept = self.kept(source, &entry, &old, &shared);
-            return Ok(Some(self.parts(stored, parts, Some(basis), kept, None, old_bytes)));
+            let old = self.old_bytes(source, &basis, &entry, stored.size);
+            return Ok(Some(self.by_parts(Some(basis), Parts { kept, old, ..Parts::new(stored, parts) })));
         }
         if whole {
             self.announce_leaves(stored.leaf_refs()?);
@@ -427,11 +401,10 @@ impl<'s> ContentAnswer<'s> {
     }
 
     /// What is kept of an old version.
-    fn kept(&mut self, source: &dyn Source, entry: &Entry, old: &Old, shared: &HashSet<ChunkId>) -> Option<Kept> {
+    fn kept(&self, source: &dyn Source, entry: &Entry, old: &Old, shared: &HashSet<ChunkId>) -> Option<Kept> {
         let Body::File { id, size, .. } = entry.body else { return None };
         let block = kept_block(size)?;
-        let rabin = self.hashing.index(source)?;
-        Kept::new(rabin, block, source.block_list(&self.module, &id)?, old, shared)
+        Kept::new(source.block_hashing()?, block, source.block_list(&self.module, &id)?, old, shared)
     }
 }
 

@@ -79,7 +79,13 @@ impl Whole<'_> {
     }
 }
 
-impl Parts<'_> {
+impl<'s> Parts<'s> {
+    /// With nothing to search by: runs are sent as their steps say.
+    pub(super) fn new(stored: Stored<'s>, parts: Vec<Part>) -> Self {
+        let parts = parts.into_iter();
+        Self { stored, parts, kept: None, second: None, old: None, emitter: Emitter::default() }
+    }
+
     fn advance(&mut self, out: &mut Out) -> Result<bool, Gone> {
         let Self { stored, parts, emitter, .. } = self;
         match parts.next() {
