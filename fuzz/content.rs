@@ -202,7 +202,7 @@ pub(crate) fn blocks(data: &[u8]) {
     let (files, hashes) = rest.split_at(usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()));
     let library = super::Library::new();
     let (head, base) = (HeadId::from_bytes([2; 32]), Some(HeadId::from_bytes([1; 32])));
-    let request = Message::new(tag::CONTENT, &Content { module: "m".into(), head, base });
+    let request = Message::new(tag::CONTENT, &Content { module: "m".into(), head, base: base.map(Into::into) });
     let mut answer = Answer::start(&library, &request);
     let mut queue = VecDeque::from([Message { tag: tag::FILES, body: pack(files) }]);
     let mut looks = std::collections::HashMap::new();

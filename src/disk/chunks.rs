@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::dir::look_fd;
 use crate::tree::chunker::Class;
 
-/// Bytes read at once; no less than the longest chunk.
+/// Bytes read at once, unless the file is shorter; no less than the longest chunk.
 const READ_LEN: usize = 1 << 20;
 
 /// Gives the chunks of all that `file` holds, from its start whatever its read position, each with its offset.
@@ -20,7 +21,9 @@ pub fn each_chunk(file: &File, class: Class, each: impl FnMut(u64, &[u8]) -> io:
         at += fresh as u64;
         Ok(held + fresh)
     };
-    cut(&mut vec![0; READ_LEN], 0, class, fill, each)
+    // One byte more shows that the file ends where it says. A file that grows meanwhile needs a chunk's room.
+    let size = usize::try_from(look_fd(file)?.key.size).unwrap_or(READ_LEN);
+    cut(&mut vec![0; size.saturating_add(1).clamp(class.longest(), READ_LEN)], 0, class, fill, each)
 }
 
 /// Reads from the offset `at` until `buffer` is full or the file ends, and says how much that was.

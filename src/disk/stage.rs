@@ -151,7 +151,7 @@ impl Stage {
         let staged = self.create(id, size)?;
         let copied = copy(source, &staged.file, class);
         if matches!(&copied, Ok(found) if *found == (*id, size)) {
-            return staged.finish().map(|()| true);
+            return staged.finish(None).map(|()| true);
         }
         let full = copied.err().filter(is_full).map(|e| staged.failed("write", e));
         staged.abandon()?;
@@ -389,13 +389,16 @@ impl Staged {
         self.file.set_len(size).map_err(|e| self.failed("resize", e))
     }
 
-    /// Ends the writing. The caller has verified that this is the content of its id.
+    /// Ends the writing. The caller has verified that this is the content of its id. With `meta` it gets the metadata of
+    /// the place where it will stand, as far as that is known; a change to another place gives it its own.
     ///
     /// # Errors
     /// [`StageError::Fault`].
-    pub fn finish(self) -> Result<(), StageError> {
+    pub fn finish(self, meta: Option<&Meta>) -> Result<(), StageError> {
         let renamed = self.dir.rename(&part_name(&self.id), &self.dir, &whole_name(&self.id), RenameFlags::empty());
-        renamed.map_err(|e| self.failed("finish", e))
+        // What is begun has to stay writable, so this comes last.
+        let dressed = renamed.and_then(|()| meta.map_or(Ok(()), |meta| set_meta_fd(self.file.as_fd(), meta)));
+        dressed.map_err(|e| self.failed("finish", e))
     }
 
     /// Removes what was written.
@@ -505,7 +508,7 @@ mod tests {
         let staged = stage.partial(&id(1), 10).unwrap().unwrap();
         assert_eq!(staged.written().unwrap(), 4);
         staged.write_at(b"done", 4).unwrap();
-        staged.finish().unwrap();
+        staged.finish(None).unwrap();
         assert!(stage.has(&id(1)).unwrap() && stage.partial(&id(1), 10).unwrap().is_none());
         assert_eq!(left(&stage), [(id(1), Left::Whole, 8)]);
         stage.create(&id(1), 1).unwrap().abandon().unwrap();

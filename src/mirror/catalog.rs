@@ -9,7 +9,7 @@ use serde_bytes::ByteBuf;
 use super::served::{Newest, Served};
 use crate::delta::rabin::Rabin;
 use crate::disk::dir::look_fd;
-use crate::disk::index::heads::HeadState;
+use crate::disk::index::heads::{HeadState, StoredHead};
 use crate::disk::index::{Index, IndexError, Reader};
 use crate::protocol::effort::Compress;
 use crate::protocol::limits::{MODULES_MAX, STATE_ROOTS_MAX};
@@ -17,7 +17,7 @@ use crate::protocol::message::{Module, Poll, State, refusal};
 use crate::protocol::sender::{ReadAt, Source};
 use crate::tree::dir::Built;
 use crate::tree::entry::{Body, Entry};
-use crate::tree::hash::{ChunkId, DirId, FileId, HeadId, ID_LEN};
+use crate::tree::hash::{BaseId, ChunkId, DirId, FileId, HeadId, ID_LEN};
 use crate::tree::name::TreePath;
 use crate::tree::page::{PageError, PageSource};
 
@@ -130,6 +130,12 @@ fn log(error: &IndexError) {
     tracing::error!(error = error as &dyn std::error::Error, "the index fails");
 }
 
+/// The tree of a head, if that was published here.
+fn published(stored: StoredHead) -> Option<Built> {
+    let newest = Some(stored).filter(|stored| stored.state == HeadState::Published);
+    newest.and_then(|stored| Newest::of(&stored, None)).map(|newest| newest.built())
+}
+
 impl Source for Library {
     fn modules(&self) -> Vec<Module> {
         let line = |served: &Arc<Served>| Module {
@@ -157,8 +163,20 @@ impl Source for Library {
             return Ok(None);
         }
         let stored = self.reader().head(served.number, head).map_err(|e| internal(&e))?;
-        let published = stored.filter(|stored| stored.state == HeadState::Published);
-        Ok(published.and_then(|stored| Newest::of(&stored, None)).map(|newest| newest.built()))
+        Ok(stored.and_then(published))
+    }
+
+    fn base(&self, module: &str, base: &BaseId) -> Result<Option<Built>, u16> {
+        if let Some(built) = self.tree(module, &HeadId::from_bytes(*base.as_bytes()))? {
+            return Ok(Some(built));
+        }
+        let served = self.served(module)?;
+        if served.is_partial() {
+            return Ok(None);
+        }
+        let top = DirId::from_bytes(*base.as_bytes());
+        let stored = self.reader().head_of(served.number, &top).map_err(|e| internal(&e))?;
+        Ok(stored.and_then(published))
     }
 
     fn is_partial(&self, module: &str) -> bool {

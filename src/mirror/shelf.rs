@@ -11,6 +11,7 @@ use crate::disk::dir::Dir;
 use crate::disk::index::{Index, IndexError};
 use crate::disk::stage::{Stage, StageError, Staged};
 use crate::protocol::fetch::{Have, Landing, Shelf, Wanted};
+use crate::tree::entry::Meta;
 use crate::tree::hash::{DirId, FileId, ID_LEN};
 use crate::tree::name::TreePath;
 use crate::tree::page::{PageError, PageSink};
@@ -28,6 +29,8 @@ pub(super) struct StageShelf<'a> {
     /// The tree of the base that the sender copies from.
     base: Option<DirId>,
     own: HashMap<FileId, Rc<Own>>,
+    /// Metadata of files that are asked for.
+    metas: HashMap<FileId, Meta>,
     pages: Gathered,
 }
 
@@ -48,7 +51,12 @@ impl PageSink for Gathered {
 
 impl<'a> StageShelf<'a> {
     pub(super) fn new(index: &'a Index, stage: &'a Stage, target: &'a Dir, base: Option<DirId>) -> Self {
-        Self { index, stage, target, base, own: HashMap::new(), pages: Gathered::default() }
+        Self { index, stage, target, base, own: HashMap::new(), metas: HashMap::new(), pages: Gathered::default() }
+    }
+
+    /// Says what metadata a file that is asked for has where it first stands.
+    pub(super) fn dress(&mut self, id: FileId, meta: Meta) {
+        self.metas.insert(id, meta);
     }
 
     /// Keeps what is known to be here of a file until it has come.
@@ -63,6 +71,7 @@ impl<'a> StageShelf<'a> {
 
     pub(super) fn forget(&mut self, id: &FileId) {
         self.own.remove(id);
+        self.metas.remove(id);
     }
 
     pub(super) fn flush_if_full(&mut self) -> Result<(), IndexError> {
@@ -86,7 +95,8 @@ impl<'a> StageShelf<'a> {
 impl Shelf for StageShelf<'_> {
     fn begin(&mut self, wanted: &Wanted) -> io::Result<Box<dyn Landing>> {
         let staged = self.stage.create(&wanted.id, wanted.size).map_err(io_error)?;
-        Ok(Box::new(InStage { staged, gathered: Vec::new(), written: 0 }))
+        let meta = self.metas.get(&wanted.id).copied();
+        Ok(Box::new(InStage { staged, meta, gathered: Vec::new(), written: 0 }))
     }
 
     fn basis(&mut self, path: &TreePath) -> Option<Rc<dyn Have>> {
@@ -115,6 +125,7 @@ fn io_error(error: StageError) -> io::Error {
 /// A staged file that is being written from its start.
 struct InStage {
     staged: Staged,
+    meta: Option<Meta>,
     gathered: Vec<u8>,
     written: u64,
 }
@@ -136,7 +147,7 @@ impl Landing for InStage {
 
     fn finish(mut self: Box<Self>) -> io::Result<()> {
         self.flush()?;
-        self.staged.finish().map_err(io_error)
+        self.staged.finish(self.meta.as_ref()).map_err(io_error)
     }
 
     fn discard(self: Box<Self>) {

@@ -21,8 +21,8 @@ use crate::tree::address::Host;
 use crate::tree::chunker::Class;
 use crate::tree::diff::changes;
 use crate::tree::dir::empty;
-use crate::tree::entry::{Body, Entry};
-use crate::tree::hash::{DirId, FileId, HeadId};
+use crate::tree::entry::{Body, Entry, Meta};
+use crate::tree::hash::{BaseId, DirId, FileId, HeadId};
 use crate::tree::name::TreePath;
 
 /// Streams on which content comes at the same time.
@@ -50,8 +50,8 @@ pub(super) struct Task<'a> {
     pub(super) tree: DirId,
     /// The tree on disk.
     pub(super) local: DirId,
-    /// The head that both sides know, and its tree.
-    pub(super) base: Option<(HeadId, DirId)>,
+    /// The tree that both sides know, after what the source knows it by.
+    pub(super) base: Option<(BaseId, DirId)>,
     /// Where else something may be copied from.
     pub(super) seeds: &'a [Sown<'a>],
     pub(super) monitor: &'a dyn Monitor,
@@ -74,6 +74,8 @@ pub(super) struct Taken {
 /// A file to be got.
 pub(super) struct Job {
     pub(super) wanted: Wanted,
+    /// What its entry says beside that.
+    pub(super) meta: Meta,
     pub(super) how: How,
     pub(super) tries: u32,
 }
@@ -204,7 +206,7 @@ impl Task<'_> {
         new: Option<&Entry>,
         seen: &mut HashSet<FileId>,
     ) -> Result<Found, Failure> {
-        let Some(Body::File { size, class, id }) = new.map(|entry| &entry.body) else { return Ok(Found::Nothing) };
+        let Some(Entry { body: Body::File { size, class, id }, meta, .. }) = new else { return Ok(Found::Nothing) };
         let old =
             old.and_then(|entry| if let Body::File { size, id, .. } = entry.body { Some((size, id)) } else { None });
         if old.is_some_and(|(_, old)| old == *id) {
@@ -217,7 +219,7 @@ impl Task<'_> {
         if staged {
             return Ok(Found::Staged(*size));
         }
-        if !reader.paths_of(self.module, id, 1).map_err(index_failure)?.is_empty() {
+        if self.local != empty() && !reader.paths_of(self.module, id, 1).map_err(index_failure)?.is_empty() {
             return Ok(Found::Here(*size));
         }
         if self.copy_from_seed(reader, id, *size, *class)? {
@@ -237,7 +239,7 @@ impl Task<'_> {
             _ => How::Plain(way::ALL),
         };
         let way = if let How::Plain(way) = how { way } else { way::ALL };
-        Ok(Found::Job(Job { wanted: Wanted { path, id: *id, size: *size, class: *class, way }, how, tries: 0 }))
+        Ok(Found::Job(Job { wanted: Wanted { path, id: *id, size: *size, class: *class, way }, meta: *meta, how, tries: 0 }))
     }
 
     /// Stages the content `id` if a seed holds it, as far as its bytes say so now.

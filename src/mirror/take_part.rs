@@ -96,7 +96,7 @@ impl PartTask<'_> {
     /// A tree too wide to be walked with its paths in memory is taken with all its entries.
     fn take_whole(&self) -> Result<(), Failure> {
         let Self { index, stage, line, head, whole, monitor, .. } = *self;
-        take_tree(index, stage, line, head, whole, Base::Nothing, None, monitor)
+        take_tree(index, stage, line, head, whole, Base::Nothing, None, monitor).map(drop)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::tree::diff::changes;
 use crate::tree::dir::Built;
 use crate::tree::edit::EditError;
 use crate::tree::hash::ID_LEN;
-use crate::tree::hash::{DirId, HeadId};
+use crate::tree::hash::{BaseId, DirId, HeadId};
 use crate::tree::limits::PATH_DEPTH_MAX;
 use crate::tree::page::{PageError, PageSink, PageSource};
 
@@ -28,11 +28,16 @@ use crate::tree::page::{PageError, PageSink, PageSource};
 pub(super) enum Base {
     /// The tree of a head.
     Head(HeadId, Built),
-    /// Some tree, which the sender does not know.
+    /// Some tree, which may be one of the sender's past.
+    Tree(Built),
+    /// Some tree that is no tree of the sender's.
     Unknown,
     /// No entries.
     Nothing,
 }
+
+/// A tree that both sides know, and what the sender knows it by.
+pub(super) type KnownBase = (BaseId, Built);
 
 /// How the transfer of a tree ended.
 enum Came {
@@ -43,7 +48,7 @@ enum Came {
 }
 
 /// Brings all pages of the tree `wanted` of `head` into the index. Pages become visible all at once, so that one that
-/// is held always means that all below it is held too.
+/// is held always means that all below it is held too. Gives the base if it is one that the sender knows.
 ///
 /// # Errors
 /// [`Failure`].
@@ -57,29 +62,34 @@ pub(super) fn take_tree(
     base: Base,
     pack: Option<&Pack>,
     monitor: &dyn Monitor,
-) -> Result<(), Failure> {
+) -> Result<Option<KnownBase>, Failure> {
+    let known = match base {
+        Base::Head(id, built) => Some((id.into(), built)),
+        _ => None,
+    };
     let held =
         index.reader().and_then(|reader| Ok(reader.page(wanted.id.as_bytes())?.is_some())).map_err(index_failure)?;
     if held {
-        return Ok(());
+        return Ok(known);
     }
     if let (Some(pack), Base::Head(id, built)) = (pack, base)
         && (pack.base, pack.head) == (id, head)
         && let Came::Whole = by_pack(index, line, wanted, built, pack)?
     {
-        return Ok(());
+        return Ok(known);
     }
-    let known = match base {
-        Base::Head(..) | Base::Nothing => by_changes(index, stage, line, head, wanted, base, monitor)?,
-        Base::Unknown => Came::Not,
+    let (asked, is_asked) = match base {
+        Base::Tree(built) => (Some((built.id.into(), built)), true),
+        Base::Head(..) | Base::Nothing => (known, true),
+        Base::Unknown => (None, false),
     };
-    if matches!(known, Came::Whole) {
-        return Ok(());
+    if is_asked && let Came::Whole = by_changes(index, stage, line, head, wanted, asked, monitor)? {
+        return Ok(asked);
     }
     match by_descent(index, line, head, wanted, monitor)? {
-        Came::Whole => Ok(()),
-        Came::Not => match by_changes(index, stage, line, head, wanted, Base::Nothing, monitor)? {
-            Came::Whole => Ok(()),
+        Came::Whole => Ok(known),
+        Came::Not => match by_changes(index, stage, line, head, wanted, None, monitor)? {
+            Came::Whole => Ok(known),
             Came::Not => Err(wrong_tree(line)),
         },
     }
@@ -92,13 +102,10 @@ fn by_changes(
     line: &Line,
     head: HeadId,
     wanted: Built,
-    base: Base,
+    base: Option<KnownBase>,
     monitor: &dyn Monitor,
 ) -> Result<Came, Failure> {
-    let (id, built) = match base {
-        Base::Head(id, built) => (Some(id), Some(built)),
-        _ => (None, None),
-    };
+    let (id, built) = (base.map(|(id, _)| id), base.map(|(_, built)| built));
     let exchange = line.ask(Message::new(tag::TREE, &Tree { module: line.module.clone(), head, base: id }))?;
     exchange.finish()?;
     let mut left = built.map_or(0, |built| built.entries).saturating_add(wanted.entries);
@@ -114,7 +121,7 @@ fn by_changes(
             }
             tag::BASE_UNKNOWN => return Ok(Came::Not),
             // Its pages say what it has.
-            tag::REFUSED if refusal_of(&message) == refusal::PARTIAL && base != Base::Unknown => return Ok(Came::Not),
+            tag::REFUSED if refusal_of(&message) == refusal::PARTIAL => return Ok(Came::Not),
             _ => return Err(line.unexpected(&message)),
         }
     }

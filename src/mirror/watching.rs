@@ -74,10 +74,13 @@ pub(super) struct Watching {
 impl Watching {
     /// Works until it is told to stop.
     pub(super) fn run(&self, bell: &Arc<Bell>, hints: &Receiver<Option<Hint>>) {
+        if self.own.publish == Gate::Manual {
+            return self.idle(hints);
+        }
         let began = Instant::now();
         let gathering = Arc::new(Mutex::new(Gathering::new(self.own.publish)));
         self.desk.set_gathering(Some(gathering.clone()));
-        self.desk.rest(if self.own.publish == Gate::Manual { Activity::Idle } else { Activity::Watching });
+        self.desk.rest(Activity::Watching);
         // It begins with a hint to look at everything: for what changed while nobody watched.
         let mut watched = self.patterns();
         let mut watch = self.watch(bell);
@@ -115,6 +118,14 @@ impl Watching {
         }
         self.desk.set_gathering(None);
         self.desk.set_watch(None);
+    }
+
+    /// Nothing is watched of a module that its owner publishes: he says when, and then everything is looked at.
+    fn idle(&self, hints: &Receiver<Option<Hint>>) {
+        self.desk.rest(Activity::Idle);
+        while !self.stop.requested() {
+            let _ = hints.recv_timeout(LOOK_UP);
+        }
     }
 
     /// Takes hints until something is due.

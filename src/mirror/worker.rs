@@ -21,7 +21,7 @@ use crate::protocol::short::{ShortIds, block_hashing, unpack_gaps};
 use crate::tree::alike::{self, alike};
 use crate::tree::chunker::Class;
 use crate::tree::codec::{Malformed, decode};
-use crate::tree::entry::Body;
+use crate::tree::entry::{Body, Meta};
 use crate::tree::hash::{DirId, FileId};
 use crate::tree::name::TreePath;
 
@@ -131,6 +131,7 @@ impl<'w> Worker<'w> {
             items.push(item);
             self.fetch.expect(job.wanted.clone());
             self.weight += weight;
+            self.shelf.dress(job.wanted.id, job.meta);
             let (id, number) = (job.wanted.id, self.next_number);
             self.numbers.insert(number, id);
             self.asked.insert(id, Asked { job, number, looks: 0, weight });
@@ -179,7 +180,7 @@ impl<'w> Worker<'w> {
         let content = match self.content.take() {
             Some(content) => content,
             None => {
-                let base = task.base.map(|(head, _)| head);
+                let base = task.base.map(|(base, _)| base);
                 let request = Content { module: task.line.module.clone(), head: task.head, base };
                 task.line.ask(Message::new(tag::CONTENT, &request))?
             }
@@ -359,7 +360,8 @@ impl<'w> Worker<'w> {
             }
             Outcome::Gone(wanted) => self.taken.gone.push(wanted.path),
             Outcome::Retry(mut wanted) => {
-                let tries = asked.map_or(1, |asked| asked.job.tries + 1);
+                let (tries, meta) =
+                    asked.map_or((1, Meta::default()), |asked| (asked.job.tries + 1, asked.job.meta));
                 if tries >= TRIES_MAX {
                     let rule = Malformed::Rule { what: "content", rule: "does not become the file that was asked for" };
                     return Err(nonsense(&self.work.task.line.host, &rule));
@@ -368,7 +370,7 @@ impl<'w> Worker<'w> {
                 // What was rebuilt may be right but for a chunk, which its list shows.
                 let kept = self.work.task.stage.partial(&wanted.id, wanted.size).map_err(|e| stage_failure(&e))?;
                 let how = if kept.is_some() && tries == 1 { How::ByList } else { How::Plain(way::ALL) };
-                let job = Job { wanted, how, tries };
+                let job = Job { wanted, meta, how, tries };
                 self.work.again.lock().unwrap_or_else(PoisonError::into_inner).push(job);
             }
         }

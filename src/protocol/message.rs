@@ -14,7 +14,7 @@ use super::limits::{
 use super::packed::{pack, unpack};
 use crate::tree::codec::{Malformed, bounded, decode, encode};
 use crate::tree::entry::{Attribute, Mtime};
-use crate::tree::hash::{DirId, FileId, HeadId};
+use crate::tree::hash::{BaseId, DirId, FileId, HeadId};
 use crate::tree::list::ListRef;
 use crate::tree::name::TreePath;
 
@@ -168,8 +168,8 @@ pub struct Tree {
     pub module: String,
     /// `[tree.head]`: the head whose tree is wanted.
     pub head: HeadId,
-    /// `[tree.base]`: a head whose tree the receiver holds; nil for nothing.
-    pub base: Option<HeadId>,
+    /// `[tree.base]`: what the receiver holds, by its head or by itself; nil for nothing.
+    pub base: Option<BaseId>,
 }
 
 /// DESCEND, LISTS: names a head.
@@ -188,8 +188,8 @@ pub struct Content {
     pub module: String,
     /// `[content.head]`
     pub head: HeadId,
-    /// `[content.base]`: a head whose files the receiver holds.
-    pub base: Option<HeadId>,
+    /// `[content.base]`: the tree whose files the receiver holds, by its head or by itself.
+    pub base: Option<BaseId>,
 }
 
 /// One record of CHANGES: a path, and what is there afterwards. What is not said is as in the entry that the base has

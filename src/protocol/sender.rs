@@ -17,9 +17,9 @@ use super::sender_content::ContentAnswer;
 use super::short::ShortIds;
 use crate::delta::rabin::Rabin;
 use crate::tree::codec::{decode, encode};
-use crate::tree::dir::{Built, DirKind, look_up};
+use crate::tree::dir::{Built, DirKind, PathFinder};
 use crate::tree::entry::{Body, Entry};
-use crate::tree::hash::{ChunkId, DirId, FileId, HeadId};
+use crate::tree::hash::{BaseId, ChunkId, DirId, FileId, HeadId};
 use crate::tree::list::{Chunk, Samples, chunks, file_id};
 use crate::tree::name::TreePath;
 use crate::tree::page::{Page, PageError, PageSource, Trust};
@@ -48,6 +48,13 @@ pub trait Source {
     /// # Errors
     /// A refusal code.
     fn tree(&self, module: &str, head: &HeadId) -> Result<Option<Built>, u16>;
+    /// As [`tree`](Self::tree), of what a receiver begins from; for a source that knows trees by their heads alone.
+    ///
+    /// # Errors
+    /// A refusal code.
+    fn base(&self, module: &str, base: &BaseId) -> Result<Option<Built>, u16> {
+        self.tree(module, &HeadId::from_bytes(*base.as_bytes()))
+    }
     /// Whether only a part of the module's trees is held.
     fn is_partial(&self, _module: &str) -> bool {
         false
@@ -211,7 +218,7 @@ impl<'s> Answer<'s> {
                 let content: super::message::Content = decode("content", &request.body).map_err(bad)?;
                 let top = self.tree(&content.module, &content.head)?.id;
                 let base = match &content.base {
-                    Some(base) => self.source.tree(&content.module, base)?.map(|built| built.id),
+                    Some(base) => self.source.base(&content.module, base)?.map(|built| built.id),
                     None => None,
                 };
                 let asks = !self.source.keeps_blocks(&content.module);
@@ -232,7 +239,7 @@ impl<'s> Answer<'s> {
         }
         let base = match &request.base {
             None => None,
-            Some(base) => match self.source.tree(&request.module, base)? {
+            Some(base) => match self.source.base(&request.module, base)? {
                 Some(built) => Some(built.id),
                 None => {
                     self.ready.push_back(Message::new(tag::BASE_UNKNOWN, &[(); 0]));
@@ -242,7 +249,7 @@ impl<'s> Answer<'s> {
         };
         let (pages, paths_of) = (self.source.pages(), |id: &FileId| self.source.paths_of(&request.module, id));
         let held = held(pages, base, top, paths_of, |_| {}).map_err(|e| internal(&e))?;
-        let writer = ChangeWriter::over(pages, base, top, held);
+        let writer = ChangeWriter::over(pages, base, top, Arc::new(held));
         Ok(Work::Tree(Box::new(writer)))
     }
 
@@ -358,12 +365,12 @@ fn pages_message(
 }
 
 /// The file at `path`, or the code for there being none.
-pub(super) fn file_at(source: &dyn Source, top: DirId, path: &TreePath) -> Result<Option<Entry>, u16> {
-    let entry = look_up(source.pages(), top, path).map_err(|error| match error {
+pub(super) fn file_at(source: &dyn Source, tree: &mut PathFinder, path: &TreePath) -> Result<Option<Entry>, u16> {
+    let entry = tree.find(source.pages(), path).map_err(|error| match error {
         PageError::Missing(_) => refusal::PARTIAL,
         error => internal(&error),
     })?;
-    Ok(entry.filter(|entry| matches!(entry.body, Body::File { .. })))
+    Ok(entry.filter(|entry| matches!(entry.body, Body::File { .. })).cloned())
 }
 
 /// The one chunk of a file whose list is not stored, read from its content, or from a pack, and checked against its id.
@@ -390,7 +397,7 @@ pub(super) fn only_chunk(
 fn list_messages(source: &dyn Source, module: &str, top: DirId, path: &TreePath) -> Result<VecDeque<Message>, u16> {
     let ids = ShortIds::new(&source.binding());
     let (mut messages, mut short, mut samples) = (VecDeque::new(), Vec::new(), Samples::default());
-    if let Some(entry) = file_at(source, top, path)?
+    if let Some(entry) = file_at(source, &mut PathFinder::new(top), path)?
         && let Body::File { size, id, .. } = entry.body
         && size > 0
     {

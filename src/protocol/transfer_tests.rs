@@ -300,7 +300,7 @@ fn fetch_tree(sender: &Sender, receiver: &mut Receiver, how: u8) -> Built {
         }
     }
     let base = (how == 1).then_some(sender.old);
-    let request = Tree { module: "m".into(), head: at.head, base: base.as_ref().map(head_id) };
+    let request = Tree { module: "m".into(), head: at.head, base: base.as_ref().map(|tree| head_id(tree).into()) };
     let mut reader = ChangeReader::new(base, sender.new.entries);
     for message in ask(sender, Message::new(tag::TREE, &request), vec![]) {
         assert_eq!(message.tag, tag::CHANGES);
@@ -373,7 +373,7 @@ fn hashes(old: &[u8], gaps: &[(u64, u64)], block: u32) -> Vec<u8> {
 /// Bytes of content both ways, and the outcomes.
 fn fetch_content(sender: &Sender, receiver: &mut Receiver, way: u8) -> (usize, Result<Vec<Outcome>, FetchError>) {
     let changed = changed_files(sender);
-    let request = Content { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old)) };
+    let request = Content { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old).into()) };
     let (mut items, mut fetch) = (Vec::new(), Fetch::default());
     for (path, entry) in &changed {
         fetch.expect(wanted(path, entry, way));

@@ -216,6 +216,39 @@ impl Finder {
     }
 }
 
+/// Finds entries of one tree by path. It keeps the page that it read last, so that paths in order cost one read of each
+/// page that has one of them.
+pub struct PathFinder {
+    top: DirId,
+    place: TreePath,
+    /// Of the directory at `place`; `None` while nothing was read, and if there is no directory.
+    finder: Option<Finder>,
+}
+
+impl PathFinder {
+    /// Has read nothing of the tree yet.
+    #[must_use]
+    pub fn new(top: DirId) -> Self {
+        Self { top, place: TreePath::top(), finder: Some(Finder::new(top)) }
+    }
+
+    /// The entry at `path`; `None` if there is none, or for the top itself.
+    ///
+    /// # Errors
+    /// [`PageError`] when a page is missing or the store fails.
+    pub fn find(&mut self, pages: &dyn PageSource, path: &TreePath) -> Result<Option<&Entry>, PageError> {
+        let Some((place, name)) = path.split_last() else { return Ok(None) };
+        if place != self.place {
+            let dir = match place.is_top() {
+                true => Some(self.top),
+                false => look_up(pages, self.top, &place)?.and_then(|entry| entry.directory_id()),
+            };
+            (self.place, self.finder) = (place, dir.map(Finder::new));
+        }
+        self.finder.as_mut().map_or(Ok(None), |finder| finder.find(pages, name.as_bytes()))
+    }
+}
+
 /// The entry at `path` below `top`; `None` if there is none, or for the top itself.
 ///
 /// # Errors

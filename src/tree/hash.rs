@@ -46,7 +46,7 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
             }
         }
 
@@ -85,6 +85,10 @@ id! {
 id! {
     /// A signed head, by its payload.
     HeadId
+}
+id! {
+    /// What both sides of a transfer may know: a signed head, or a tree by its top directory.
+    BaseId
 }
 id! {
     /// A module: its authority and its name.
@@ -127,6 +131,18 @@ impl HeadId {
     #[must_use]
     pub fn of(payload: &[u8]) -> Self {
         Self(blake3::derive_key("mirra v1 head", payload))
+    }
+}
+
+impl From<HeadId> for BaseId {
+    fn from(head: HeadId) -> Self {
+        Self(head.0)
+    }
+}
+
+impl From<DirId> for BaseId {
+    fn from(top: DirId) -> Self {
+        Self(top.0)
     }
 }
 

@@ -143,7 +143,7 @@ impl Play {
         let [(base, old), (head, new)] = self.heads;
         let landed = Landed::default();
         let mut receiver = Receiver { old: self.old.clone(), pages: self.before.clone(), landed: landed.clone() };
-        let request = TreeRequest { module: MODULE.into(), head, base: Some(base) };
+        let request = TreeRequest { module: MODULE.into(), head, base: Some(base.into()) };
         let request = Message::new(tag::TREE, &request);
         let stream = node.open(Priority::Bulk, request.tag, request.body).unwrap();
         node.finish(stream).unwrap();
@@ -291,7 +291,7 @@ fn ask(node: &mut Connection, pages: &Pages, fetch: &mut Fetch, heads: [(HeadId,
         fetch.expect(Wanted { path: change.path.clone(), id, size, class, way });
         items.push(FileItem::plain(change.path, way));
     }
-    let request = Message::new(tag::CONTENT, &Request { module: MODULE.into(), head, base: Some(base) });
+    let request = Message::new(tag::CONTENT, &Request { module: MODULE.into(), head, base: Some(base.into()) });
     let stream = node.open(Priority::Bulk, request.tag, request.body).unwrap();
     let files = Files(items).message();
     node.send(stream, files.tag, files.body).unwrap();

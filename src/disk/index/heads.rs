@@ -73,6 +73,15 @@ impl View {
         self.one("read", heads!("AND id = ?2"), (module.0, id.as_bytes()), head)
     }
 
+    /// The newest published head of this snapshot.
+    ///
+    /// # Errors
+    /// [`IndexError::Sql`].
+    pub fn head_of(&self, module: ModuleNumber, snapshot: &SnapshotId) -> Result<Option<StoredHead>, IndexError> {
+        let sql = heads!("AND snapshot = ?2 AND state = 1 ORDER BY epoch DESC, sequence DESC LIMIT 1");
+        self.one("read", sql, (module.0, snapshot.as_bytes()), head)
+    }
+
     /// How many heads of a module with at least this sequence are held, published and accepted ones.
     ///
     /// # Errors

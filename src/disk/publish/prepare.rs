@@ -138,13 +138,17 @@ impl Staging<'_, '_> {
     fn use_whole(&mut self, wanted: &Wanted, path: &TreePath) -> Result<bool, PublishError> {
         let stage = self.plan.stage;
         let whole = whole_name(&wanted.id);
-        let Some(file) = stage.open_whole(&wanted.id)? else { return Ok(false) };
+        let failed = |e| stage.failed("stage", &whole, 0, e);
+        let Some(look) = stage.dir.look(&whole).map_err(failed)? else { return Ok(false) };
         self.plan.step("stage", path)?;
+        if !self.many || look.meta != wanted.meta {
+            let Some(file) = stage.open_whole(&wanted.id)? else { return Ok(false) };
+            set_meta_fd(std::os::fd::AsFd::as_fd(&file), &wanted.meta).map_err(failed)?;
+            keep_few(&mut self.files, &mut self.many, file);
+        }
         let given = given_name(&wanted.id, wanted.number);
-        set_meta_fd(std::os::fd::AsFd::as_fd(&file), &wanted.meta)
-            .and_then(|()| stage.dir.rename(&whole, &stage.dir, &given, RenameFlags::empty()))
-            .map_err(|e| stage.failed("stage", &whole, 0, e))?;
-        self.given(wanted, file);
+        stage.dir.rename(&whole, &stage.dir, &given, RenameFlags::empty()).map_err(failed)?;
+        self.given(wanted);
         Ok(true)
     }
 
@@ -213,13 +217,13 @@ impl Staging<'_, '_> {
         self.plan.step("stage", path)?;
         let given = given_name(&wanted.id, wanted.number);
         stage.dir.rename(&name, &stage.dir, &given, RenameFlags::empty()).map_err(failed)?;
-        self.given(wanted, target);
+        self.given(wanted);
+        keep_few(&mut self.files, &mut self.many, target);
         Ok(true)
     }
 
-    fn given(&mut self, wanted: &Wanted, file: File) {
+    fn given(&mut self, wanted: &Wanted) {
         self.uses.entry(use_key(&wanted.id)).or_default().given = Some(wanted.number);
-        keep_few(&mut self.files, &mut self.many, file);
     }
 
     /// Makes the stage durable, or empties it: after a failed flush nobody knows what reached the disk.

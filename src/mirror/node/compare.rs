@@ -60,7 +60,7 @@ impl Session<'_> {
                 (None, Some(new)) => {
                     totals.added += 1;
                     if let Body::File { size, id, .. } = new.body
-                        && !self.is_here(&reader, &id)?
+                        && !self.is_here(&reader, local, &id)?
                     {
                         (bytes, files) = (bytes.saturating_add(size), files + 1);
                     }
@@ -70,7 +70,7 @@ impl Session<'_> {
                     totals.updated += u64::from(!(old.is_directory() && new.is_directory()));
                     if let Body::File { size, id, .. } = new.body
                         && old.body != new.body
-                        && !self.is_here(&reader, &id)?
+                        && !self.is_here(&reader, local, &id)?
                     {
                         (bytes, files) = (bytes.saturating_add(size), files + 1);
                     }
@@ -86,8 +86,8 @@ impl Session<'_> {
     }
 
     /// Whether the last scan saw a local file of this content.
-    fn is_here(&self, reader: &Reader, id: &FileId) -> Result<bool, Failure> {
-        Ok(!reader.paths_of(self.module, id, 1).map_err(index_failure)?.is_empty())
+    fn is_here(&self, reader: &Reader, local: &Local, id: &FileId) -> Result<bool, Failure> {
+        Ok(local.top.entries > 0 && !reader.paths_of(self.module, id, 1).map_err(index_failure)?.is_empty())
     }
 
     /// Of `bytes` that will be new, those that no earlier run has staged.

@@ -16,13 +16,13 @@ use crate::mirror::past::forget_old;
 use crate::mirror::served::built_of;
 use crate::mirror::take_content::stage_failure;
 use crate::mirror::take_part::PartTask;
-use crate::mirror::take_tree::{Base, index_failure, page_failure, take_tree};
+use crate::mirror::take_tree::{Base, KnownBase, index_failure, page_failure, take_tree};
 use crate::protocol::pack::Pack;
 use crate::tree::diff::changes;
 use crate::tree::dir::{Built, look_up};
 use crate::tree::edit::{Edit, EditError, Editor};
 use crate::tree::entry::{Entry, Meta};
-use crate::tree::hash::{HeadId, ID_LEN};
+use crate::tree::hash::ID_LEN;
 use crate::tree::name::{Name, TreePath};
 
 /// How long replaced and removed files are kept for readers of the snapshot before.
@@ -36,6 +36,8 @@ pub(super) struct Goal {
     pub(super) tree: Built,
     /// Pages that lead to the part; `None` where those that are held are the right ones.
     way: Option<HashSet<[u8; ID_LEN]>>,
+    /// The tree here that the source knows, if it is known by now that it does: files of it may be copied from.
+    pub(super) base: Option<KnownBase>,
 }
 
 impl Session<'_> {
@@ -49,27 +51,29 @@ impl Session<'_> {
                 Some(_) if self.part.is_some() => Base::Unknown,
                 Some((head, built)) => Base::Head(head, built),
                 None if local.top.entries == 0 => Base::Nothing,
-                None => Base::Unknown,
+                None => Base::Tree(local.top),
             };
-            take_tree(index, &self.stage, self.line, self.belief.id, whole, base, pack, self.monitor)?;
-            return Ok(Goal { tree: whole, way: None });
+            let known = take_tree(index, &self.stage, self.line, self.belief.id, whole, base, pack, self.monitor)?;
+            return Ok(Goal { tree: whole, way: None, base: known.or(self.base()) });
         }
         if let Some(part) = self.part.as_ref().filter(|part| part.head == self.belief.id && self.has_rules_of(part)) {
             let reader = index.reader().map_err(index_failure)?;
             if reader.page_is_held(part.tree.id.as_bytes()).map_err(index_failure)? {
-                return Ok(Goal { tree: part.tree, way: None });
+                return Ok(Goal { tree: part.tree, way: None, base: self.base() });
             }
         }
         let exclude = &self.node.filter.exclude()?;
         let (module, stage, line, head, monitor) = (self.module, &self.stage, self.line, self.belief.id, self.monitor);
         let part = PartTask { index, module, stage, line, head, whole, exclude, monitor }.take()?;
-        Ok(Goal { tree: part.tree, way: Some(part.way) })
+        Ok(Goal { tree: part.tree, way: Some(part.way), base: self.base() })
     }
 
     /// The head that was published here, where what is held of it is what the rules take now: files of it may be copied
     /// from.
-    pub(super) fn base(&self) -> Option<(HeadId, Built)> {
-        self.published.filter(|_| self.part.as_ref().is_none_or(|part| self.has_rules_of(part)))
+    fn base(&self) -> Option<KnownBase> {
+        let (id, built) =
+            self.published.filter(|_| self.part.as_ref().is_none_or(|part| self.has_rules_of(part)))?;
+        Some((id.into(), built))
     }
 
     fn has_rules_of(&self, part: &Part) -> bool {

@@ -26,7 +26,7 @@ use super::seeds::{Seed, Sown};
 use super::served::Newest;
 use super::survey::{Survey, no_classes, nothing_held, skipped_line};
 use super::take_content::{Task, stage_failure, take_content};
-use super::take_tree::index_failure;
+use super::take_tree::{KnownBase, index_failure};
 use super::trust::{Belief, BeliefError, Known, believe};
 use crate::disk::dir::Dir;
 use crate::disk::exclude::Exclude;
@@ -369,7 +369,7 @@ impl Session<'_> {
             if let Some(pack) = pack.filter(|_| round == 0) {
                 self.unpack(pack)?;
             }
-            self.take_content(&local, aim, &mut totals.content)?;
+            self.take_content(&local, aim, goal.base, &mut totals.content)?;
             *known = None;
             match self.publish(&local, aim) {
                 Ok(aside) => totals.put_aside += aside,
@@ -435,10 +435,10 @@ impl Session<'_> {
         self.node.seeds.iter().map(|seed| seed.sow(self.node.index, self.name, &classes, self.monitor)).collect()
     }
 
-    fn take_content(&self, local: &Local, aim: Built, sources: &mut Sources) -> Result<(), Setback> {
+    fn take_content(&self, local: &Local, aim: Built, base: Option<KnownBase>, sources: &mut Sources) -> Result<(), Setback> {
         let seeds = self.sow(aim)?;
         self.monitor.phase(Phase::Fetching);
-        let task = self.task(local, aim, &seeds);
+        let task = self.task(local, aim, base, &seeds);
         let taken = take_content(&task)?;
         let counts = taken.counts;
         tracing::info!(files = taken.files, ?counts, "content has come");
@@ -460,7 +460,7 @@ impl Session<'_> {
         Err(Setback::Superseded(Failure::new(Exit::Partial, what, why, fix)))
     }
 
-    fn task<'s>(&'s self, local: &Local, aim: Built, seeds: &'s [Sown<'s>]) -> Task<'s> {
+    fn task<'s>(&'s self, local: &Local, aim: Built, base: Option<KnownBase>, seeds: &'s [Sown<'s>]) -> Task<'s> {
         Task {
             index: self.node.index,
             module: self.module,
@@ -470,7 +470,7 @@ impl Session<'_> {
             head: self.belief.id,
             tree: aim.id,
             local: local.top.id,
-            base: self.base().map(|(id, built)| (id, built.id)),
+            base: base.map(|(id, built)| (id, built.id)),
             seeds,
             monitor: self.monitor,
         }

@@ -1,5 +1,7 @@
 //! The sender's side of CHANGES.
 
+use std::sync::Arc;
+
 use super::columns::write;
 use super::{Held, held, usual};
 use crate::protocol::limits::{CHANGES_PATHS_MAX, PACKED_TARGET};
@@ -14,7 +16,7 @@ use crate::tree::page::{PageError, PageSource};
 pub struct ChangeWriter<'a> {
     changes: Changes<'a>,
     /// Directories that the base has elsewhere.
-    held: Held,
+    held: Arc<Held>,
     done: bool,
 }
 
@@ -24,7 +26,8 @@ impl<'a> ChangeWriter<'a> {
     /// # Errors
     /// [`PageError`] when the index fails.
     pub fn new(pages: &'a dyn PageSource, base: Option<DirId>, snapshot: DirId) -> Result<Self, PageError> {
-        Ok(Self::over(pages, base, snapshot, held(pages, base, snapshot, |_| Vec::new(), |_| {})?))
+        let held = held(pages, base, snapshot, |_| Vec::new(), |_| {})?;
+        Ok(Self::over(pages, base, snapshot, Arc::new(held)))
     }
 
     /// As [`new`](Self::new), where it is known which directories are [`held`].
@@ -32,7 +35,7 @@ impl<'a> ChangeWriter<'a> {
         pages: &'a dyn PageSource,
         base: Option<DirId>,
         snapshot: DirId,
-        held: Held,
+        held: Arc<Held>,
     ) -> Self {
         Self { changes: changes(pages, base, Some(snapshot)), held, done: false }
     }

@@ -1,6 +1,7 @@
 //! The sender's side: gathers what differs, and the content of files that a receiver with the base cannot have.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use super::{Pack, ends, files_message};
 use crate::protocol::change::{ChangeWriter, Held, held as held_directories};
@@ -9,7 +10,7 @@ use crate::protocol::message::{FileItem, Message, way};
 use crate::protocol::sender::{Source, file_at, internal};
 use crate::protocol::sender_content::{ContentAnswer, Next};
 use crate::tree::diff::changes;
-use crate::tree::dir::Built;
+use crate::tree::dir::{Built, PathFinder};
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{DirId, FileId, HeadId};
 use crate::tree::list::chunks;
@@ -45,8 +46,8 @@ impl Pack {
         };
         let paths_of = |id: &FileId| source.paths_of(module, id);
         let moved = held_directories(pages, Some(from), to, paths_of, note).map_err(|e| internal(&e))?;
-        let files = select(source, module, (from, to), &moved, held)?;
-        let mut writer = ChangeWriter::over(pages, Some(from), to, moved);
+        let moved = Arc::new(moved);
+        let mut writer = ChangeWriter::over(pages, Some(from), to, moved.clone());
         let (mut bodies, mut size) = (Vec::new(), 0);
         while let Some(message) = writer.next_message().map_err(|e| internal(&e))? {
             size += message.wire_len();
@@ -55,6 +56,7 @@ impl Pack {
             }
             bodies.push(message.body);
         }
+        let files = select(source, module, (from, to), &moved, held)?;
         let (content, contexts) = (Vec::new(), BTreeMap::new());
         let mut pack = Self { base: base.0, head: head.0, changes: bodies, files, content, contexts };
         pack.gather(source, module, (from, to))?;
@@ -104,7 +106,8 @@ fn select(
             all.compare_below(origin);
         }
         let Body::File { id, size, .. } = new.body else { continue };
-        if held.contains(&id) || is_elsewhere(source, module, base, &id)? {
+        let item = change.path.as_bytes().len() + ITEM_BYTES;
+        if held.contains(&id) || files.len() >= PATHS_MAX || item_bytes + item > PATHS_BYTES_MAX as usize {
             continue;
         }
         let old = change.old.as_ref().and_then(|old| match old.body {
@@ -112,11 +115,7 @@ fn select(
             _ => None,
         });
         let literal = new_bytes(pages, old, id, size).map_err(|e| internal(&e))?;
-        let item = change.path.as_bytes().len() + ITEM_BYTES;
-        let fits = literal_bytes + literal <= PACK_CONTENT_MAX as u64
-            && item_bytes + item <= PATHS_BYTES_MAX as usize
-            && files.len() < PATHS_MAX;
-        if fits {
+        if literal_bytes + literal <= PACK_CONTENT_MAX as u64 && !is_elsewhere(source, module, base, &id)? {
             literal_bytes += literal;
             item_bytes += item;
             held.insert(id);
@@ -130,7 +129,7 @@ fn select(
 /// Whether the base has a file of this id at a path that the source knows.
 fn is_elsewhere(source: &dyn Source, module: &str, base: DirId, id: &FileId) -> Result<bool, u16> {
     for path in source.paths_of(module, id) {
-        if let Some(Entry { body: Body::File { id: found, .. }, .. }) = file_at(source, base, &path)?
+        if let Some(Entry { body: Body::File { id: found, .. }, .. }) = file_at(source, &mut PathFinder::new(base), &path)?
             && found == *id
         {
             return Ok(true);

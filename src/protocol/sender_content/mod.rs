@@ -35,6 +35,7 @@ use crate::tree::alike::{self, alike};
 use crate::tree::chunker::Class;
 use crate::tree::codec::decode;
 use crate::tree::entry::{Body, Entry};
+use crate::tree::dir::PathFinder;
 use crate::tree::hash::{ChunkId, DirId};
 use crate::tree::list::{Chunk, ListRef, Samples, chunks};
 use crate::tree::name::TreePath;
@@ -46,7 +47,10 @@ const BASIS_CHUNKS_MAX: usize = 4_000_000;
 pub(super) struct ContentAnswer<'s> {
     module: String,
     top: DirId,
+    new_tree: PathFinder,
+    /// What the receiver holds.
     base: Option<DirId>,
+    old_tree: Option<PathFinder>,
     ended: bool,
     todo: VecDeque<FileItem>,
     /// What the files weigh of which nothing is done.
@@ -111,7 +115,9 @@ impl<'s> ContentAnswer<'s> {
         Self {
             module,
             top,
+            new_tree: PathFinder::new(top),
             base,
+            old_tree: base.map(PathFinder::new),
             ended: false,
             todo,
             waiting: 0,
@@ -230,7 +236,7 @@ impl<'s> ContentAnswer<'s> {
         let bad = refusal::BAD_REQUEST;
         let (gaps, _) = unpack_gaps(&item.old.gaps, item.old.block, BLOCKS_MAX).ok_or(bad)?;
         let search = look::search(self.hashing(source), item.old.block, &gaps, &item.old.hashes).ok_or(bad)?;
-        let opened = Stored::open(source, &self.module, self.top, &item.path, false)?;
+        let opened = Stored::open(source, &self.module, &mut self.new_tree, &item.path, false)?;
         let Some((stored, chunks)) = opened else { return Ok(Turn::Gone) };
         let bits = (item.way == way::WANTED).then_some(item.wanted.as_slice());
         let parts = by_bits(bits, &gaps, chunks)?;
@@ -247,7 +253,7 @@ impl<'s> ContentAnswer<'s> {
 
     /// Lays out a file over its old version, and asks for the blocks of that.
     fn by_asking(&mut self, source: &'s dyn Source, number: u64, item: FileItem) -> Result<Turn<'s>, u16> {
-        let opened = Stored::open(source, &self.module, self.top, &item.path, false)?;
+        let opened = Stored::open(source, &self.module, &mut self.new_tree, &item.path, false)?;
         let Some((stored, chunks)) = opened else { return Ok(Turn::Gone) };
         let packed = stored.class == Class::Coarse;
         let Some((basis, old, _)) = self.basis(source, &item.path, &stored)?.filter(|_| !packed) else {
@@ -318,7 +324,7 @@ impl<'s> ContentAnswer<'s> {
     /// Starts a file for which nobody has to be asked; `None` when its content is gone.
     fn open(&mut self, source: &'s dyn Source, item: &FileItem) -> Result<Option<Sending<'s>>, u16> {
         let whole = item.way == way::ALL;
-        let opened = Stored::open(source, &self.module, self.top, &item.path, whole)?;
+        let opened = Stored::open(source, &self.module, &mut self.new_tree, &item.path, whole)?;
         let Some((stored, chunks)) = opened else { return Ok(None) };
         if item.way == way::WANTED {
             let parts = by_bits(Some(&item.wanted), &[], chunks)?;
@@ -360,16 +366,16 @@ impl<'s> ContentAnswer<'s> {
         path: &TreePath,
         stored: &Stored<'_>,
     ) -> Result<Option<(TreePath, Old, Entry)>, u16> {
-        let Some(base) = self.base else { return Ok(None) };
+        let (Some(base), Some(old_tree)) = (self.base, &mut self.old_tree) else { return Ok(None) };
         let pages = source.pages();
-        let mut from = file_at(source, base, path)?.map(|old| (path.clone(), old));
+        let mut from = file_at(source, old_tree, path)?.map(|old| (path.clone(), old));
         if from.is_none() && stored.listed {
             let mut samples = Samples::default();
             for chunk in chunks(pages, stored.id).map_err(|e| internal(&e))?.into_iter().flatten() {
                 samples.add(&chunk.map_err(|e| internal(&e))?.id);
             }
             if let Some(similar) = source.similar(&self.module, base, samples.ids()) {
-                from = file_at(source, base, &similar)?.map(|old| (similar, old));
+                from = file_at(source, &mut PathFinder::new(base), &similar)?.map(|old| (similar, old));
             }
             if from.is_none() {
                 let vanished = match self.vanished.take() {
@@ -394,7 +400,7 @@ impl<'s> ContentAnswer<'s> {
         let mut paths = source.paths_of(&self.module, &id);
         paths.insert(0, basis.clone());
         let content = paths.iter().find_map(|path| {
-            let found = file_at(source, self.top, path).ok()?.filter(is_it)?;
+            let found = file_at(source, &mut PathFinder::new(self.top), path).ok()?.filter(is_it)?;
             source.open(&self.module, path, &found)
         })?;
         Some(OldBytes { content, size: old_size, left: size })

@@ -4,7 +4,8 @@ use crate::protocol::sender::{ReadAt, Source, file_at, internal, only_chunk};
 use crate::protocol::{message::refusal, sender};
 use crate::tree::chunker::Class;
 use crate::tree::entry::{Body, Entry};
-use crate::tree::hash::{ChunkId, DirId, FileId};
+use crate::tree::dir::PathFinder;
+use crate::tree::hash::{ChunkId, FileId};
 use crate::tree::list::{Chunk, ListKind, ListRef, chunks};
 use crate::tree::name::TreePath;
 use crate::tree::page::{Page, PageError, PageSource, load};
@@ -30,13 +31,15 @@ impl<'s> Stored<'s> {
     pub(super) fn open(
         source: &'s dyn Source,
         module: &str,
-        top: DirId,
+        tree: &mut PathFinder,
         path: &TreePath,
         whole: bool,
     ) -> Result<Option<(Self, Chunks<'s>)>, u16> {
-        let Some(entry) = file_at(source, top, path)? else { return Err(refusal::BAD_REQUEST) };
+        let Some(entry) = file_at(source, tree, path)? else { return Err(refusal::BAD_REQUEST) };
         let Body::File { id, size, class } = entry.body else { return Err(refusal::BAD_REQUEST) };
-        let list = chunks(source.pages(), id).map_err(|e| internal(&e))?;
+        // What is shorter than a chunk may be is one, whose list is stored nowhere.
+        let several = size > class.sizes().0 as u64;
+        let list = if several { chunks(source.pages(), id).map_err(|e| internal(&e))? } else { None };
         let listed = list.is_some();
         let mut stored = Self { source, module: module.to_owned(), disk: None, entry, id, size, class, listed };
         let chunks: Chunks<'s> = if let Some(list) = list {

@@ -24,7 +24,7 @@ fn numbered(at: &str, count: u32) -> Files0 {
 #[track_caller]
 fn take(sender: &Sender, old: &Files0) -> usize {
     let mut receiver = receiver(old);
-    let request = Tree { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old)) };
+    let request = Tree { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old).into()) };
     let got = ask(sender, Message::new(tag::TREE, &request), vec![]);
     let mut reader = ChangeReader::new(Some(sender.old), sender.new.entries);
     got.iter().for_each(|m| reader.apply(&m.body, &mut receiver.pages).unwrap());

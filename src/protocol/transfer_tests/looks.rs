@@ -6,7 +6,7 @@ use crate::protocol::message::Refused;
 
 /// What a sender says to these messages on a stream of CONTENT, whose direction then ends.
 fn said(sender: &Sender, messages: Vec<Message>) -> Vec<Message> {
-    let base = Some(head_id(&sender.old));
+    let base = Some(head_id(&sender.old).into());
     let request = Content { module: "m".into(), head: head_id(&sender.new), base };
     ask(sender, Message::new(tag::CONTENT, &request), messages)
 }
@@ -113,7 +113,7 @@ fn a_sender_looks_ahead_at_so_many_files_and_no_more() {
     new.values_mut().for_each(|bytes| bytes[1_500] ^= 1);
     let sender = Sender::new(&old, &new);
     let items = new.keys().map(|path| FileItem::plain(TreePath::new(path.as_bytes()).unwrap(), way::BASE));
-    let base = Some(head_id(&sender.old));
+    let base = Some(head_id(&sender.old).into());
     let request = Content { module: "m".into(), head: head_id(&sender.new), base };
     let mut answer = Answer::start(&sender, &Message::new(tag::CONTENT, &request));
     let (mut files, mut looks) = (Some(Files(items.collect()).message()), 0);

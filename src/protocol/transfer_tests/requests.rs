@@ -25,7 +25,7 @@ fn requests_outside_the_module_are_refused() {
 fn an_unknown_base_is_said_to_be_unknown() {
     let mut sender = Sender::new(&one(vec![2; 10]), &one(vec![1; 10]));
     sender.knows_old = false;
-    let request = Tree { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old)) };
+    let request = Tree { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old).into()) };
     let got = ask(&sender, Message::new(tag::TREE, &request), vec![]);
     assert_eq!(got.iter().map(|m| m.tag).collect::<Vec<_>>(), [tag::BASE_UNKNOWN]);
 }
@@ -36,7 +36,7 @@ fn a_moved_directory_costs_one_record() {
         |prefix: &str| (0..2_000).map(|i| (format!("{prefix}/sub/file-{i}"), vec![i as u8; 20])).collect::<Files0>();
     let sender = Sender::new(&files("old"), &files("new"));
     let mut receiver = receiver(&files("old"));
-    let request = Tree { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old)) };
+    let request = Tree { module: "m".into(), head: head_id(&sender.new), base: Some(head_id(&sender.old).into()) };
     let got = ask(&sender, Message::new(tag::TREE, &request), vec![]);
     let size: usize = got.iter().map(|m| m.body.len()).sum();
     assert!(size < 200, "{size} bytes");

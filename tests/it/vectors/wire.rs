@@ -113,7 +113,7 @@ fn messages() {
             let [a, b, c] = [1u8, 2, 3].map(|byte| vec![byte].into());
             Message::new(tag::STATE, &State { roots: vec![a], head: Some(b), beat: Some(c) })
         }),
-        plain("TREE", Message::new(tag::TREE, &Tree { module: module.clone(), head, base: Some(head) })),
+        plain("TREE", Message::new(tag::TREE, &Tree { module: module.clone(), head, base: Some(head.into()) })),
         plain("TREE, from nothing", Message::new(tag::TREE, &Tree { module: module.clone(), head, base: None })),
         plain("BASE_UNKNOWN", Message::new(tag::BASE_UNKNOWN, &[(); 0])),
         plain("DESCEND", Message::new(tag::DESCEND, &AtHead { module: module.clone(), head })),

@@ -150,7 +150,7 @@ fn fetched_content_survives_a_missing_one() {
     let fetch = |content: &[u8]| {
         let staged = stage.create(&content_id(content), 1).unwrap();
         staged.write_at(content, 0).unwrap();
-        staged.finish().unwrap();
+        staged.finish(None).unwrap();
     };
     fetch(b"1");
     let plan = Plan {

@@ -255,7 +255,7 @@ impl Place {
             if !seen.holders.contains_key(&id) && !stage.has(&id).unwrap() && !content.is_empty() {
                 let staged = stage.create(&id, content.len() as u64).unwrap();
                 staged.write_at(&content, 0).unwrap();
-                staged.finish().unwrap();
+                staged.finish(None).unwrap();
             }
         }
         let changes = changes(&seen.tree, new);
