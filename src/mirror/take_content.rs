@@ -239,7 +239,12 @@ impl Task<'_> {
             _ => How::Plain(way::ALL),
         };
         let way = if let How::Plain(way) = how { way } else { way::ALL };
-        Ok(Found::Job(Job { wanted: Wanted { path, id: *id, size: *size, class: *class, way }, meta: *meta, how, tries: 0 }))
+        Ok(Found::Job(Job {
+            wanted: Wanted { path, id: *id, size: *size, class: *class, way },
+            meta: *meta,
+            how,
+            tries: 0,
+        }))
     }
 
     /// Stages the content `id` if a seed holds it, as far as its bytes say so now.

@@ -360,8 +360,7 @@ impl<'w> Worker<'w> {
             }
             Outcome::Gone(wanted) => self.taken.gone.push(wanted.path),
             Outcome::Retry(mut wanted) => {
-                let (tries, meta) =
-                    asked.map_or((1, Meta::default()), |asked| (asked.job.tries + 1, asked.job.meta));
+                let (tries, meta) = asked.map_or((1, Meta::default()), |asked| (asked.job.tries + 1, asked.job.meta));
                 if tries >= TRIES_MAX {
                     let rule = Malformed::Rule { what: "content", rule: "does not become the file that was asked for" };
                     return Err(nonsense(&self.work.task.line.host, &rule));

@@ -15,7 +15,6 @@ use crate::mirror::ledger::{Ledger, Watch};
 use crate::mirror::monitor::Phase;
 use crate::mirror::take_content::stage_failure;
 use crate::mirror::take_tree::{index_failure, page_failure};
-use crate::tree::diff::changes;
 use crate::tree::dir::Built;
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::FileId;
@@ -48,7 +47,7 @@ impl Session<'_> {
         let reader = index.reader().map_err(index_failure)?;
         let asked: RefCell<Reader> = RefCell::new(index.reader().map_err(index_failure)?);
         let walk = || -> Changes<'_> {
-            Box::new(changes(&*reader, Some(old), Some(new)).map(|c| c.map_err(io::Error::other)))
+            Box::new(self.differences.between(&*reader, old, new).map(|c| c.map_err(io::Error::other)))
         };
         let holders = |id: &FileId| asked.borrow().paths_of(self.module, id, HOLDERS_MAX).unwrap_or_default();
         let known = |path: &TreePath| asked.borrow().file(self.module, path).ok().flatten().map(|row| row.stat);
@@ -73,7 +72,7 @@ impl Session<'_> {
         failed?;
         let mut batch = index.batch().map_err(index_failure)?;
         // Rows of paths that hold no file any more.
-        for change in changes(&*reader, Some(old), Some(new)) {
+        for change in self.differences.between(&*reader, old, new) {
             let change = change.map_err(page_failure)?;
             let file = |entry: &Option<Entry>| entry.as_ref().is_some_and(|e| matches!(e.body, Body::File { .. }));
             if change.old.is_some() && (change.new.is_none() || file(&change.old) && !file(&change.new)) {
@@ -92,7 +91,7 @@ impl Session<'_> {
         let wanted = aim.id;
         let mut paths: BTreeMap<TreePath, Depth> = BTreeMap::new();
         let mut whole: Option<TreePath> = None;
-        for change in changes(&*reader, Some(local.top.id), Some(wanted)) {
+        for change in self.differences.between(&*reader, local.top.id, wanted) {
             let change = change.map_err(page_failure)?;
             if paths.len() >= LOOK_AGAIN_MAX {
                 return self.survey(Some(wanted));

@@ -10,7 +10,6 @@ use crate::mirror::failure::{Exit, Failure};
 use crate::mirror::monitor::Phase;
 use crate::mirror::take_content::stage_failure;
 use crate::mirror::take_tree::{index_failure, page_failure};
-use crate::tree::diff::changes;
 use crate::tree::dir::Built;
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::FileId;
@@ -27,7 +26,7 @@ impl Session<'_> {
     pub(super) fn reclass(&self, local: &Local, aim: Built) -> Result<bool, Failure> {
         let reader = self.node.index.reader().map_err(index_failure)?;
         let mut stale = Vec::new();
-        for change in changes(&*reader, Some(local.top.id), Some(aim.id)) {
+        for change in self.differences.between(&*reader, local.top.id, aim.id) {
             let change = change.map_err(page_failure)?;
             let bodies = (change.old.map(|entry| entry.body), change.new.map(|entry| entry.body));
             if let (Some(Body::File { size, class, .. }), Some(Body::File { size: new_size, class: new_class, .. })) =
@@ -53,7 +52,7 @@ impl Session<'_> {
     pub(super) fn count(&self, local: &Local, aim: Built, totals: &mut Totals) -> Result<(), Failure> {
         let reader = self.node.index.reader().map_err(index_failure)?;
         let (mut bytes, mut files) = (0u64, 0u64);
-        for change in changes(&*reader, Some(local.top.id), Some(aim.id)) {
+        for change in self.differences.between(&*reader, local.top.id, aim.id) {
             let change = change.map_err(page_failure)?;
             self.check_known(&change.path, change.new.as_ref())?;
             match (&change.old, &change.new) {
@@ -133,7 +132,7 @@ impl Session<'_> {
         let ids: HashSet<FileId> = left.iter().map(|left| left.id).collect();
         let reader = self.node.index.reader().map_err(index_failure)?;
         let mut wanted = HashMap::new();
-        for change in changes(&*reader, Some(local.top.id), Some(aim.id)) {
+        for change in self.differences.between(&*reader, local.top.id, aim.id) {
             if let Some(Body::File { id, class, .. }) = change.map_err(page_failure)?.new.map(|entry| entry.body)
                 && ids.contains(&id)
             {

@@ -71,8 +71,7 @@ impl Session<'_> {
     /// The head that was published here, where what is held of it is what the rules take now: files of it may be copied
     /// from.
     fn base(&self) -> Option<KnownBase> {
-        let (id, built) =
-            self.published.filter(|_| self.part.as_ref().is_none_or(|part| self.has_rules_of(part)))?;
+        let (id, built) = self.published.filter(|_| self.part.as_ref().is_none_or(|part| self.has_rules_of(part)))?;
         Some((id.into(), built))
     }
 

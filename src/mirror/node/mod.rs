@@ -1,11 +1,12 @@
 //! Bringing a followed module up to date: compare, take, publish. In the end the tree on disk is the signed one, or the
 //! operation has failed.
 //!
-//! `target` is the directory, `goal` the tree that it shall be, `compare` what differs and whether it may be done, `apply`
-//! the switch to the new tree.
+//! `target` is the directory, `goal` the tree that it shall be, `differences` what lies between, `compare` whether it may be
+//! done, `apply` the switch to the new tree.
 
 mod apply;
 mod compare;
+mod differences;
 mod goal;
 mod push;
 mod target;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use apply::Published;
+use differences::Differences;
 
 use super::desk::Desk;
 use super::dial::{chain, not_in_part};
@@ -136,6 +138,7 @@ struct Session<'a> {
     part: Option<Part>,
     /// Whether this directory was in sync before.
     settled: bool,
+    differences: Differences,
     monitor: &'a dyn Monitor,
 }
 
@@ -250,6 +253,7 @@ impl Node<'_> {
             published,
             part,
             settled,
+            differences: Differences::default(),
             monitor,
         };
         // Of a directory in the place of the one that was known, nothing is known.
@@ -435,7 +439,13 @@ impl Session<'_> {
         self.node.seeds.iter().map(|seed| seed.sow(self.node.index, self.name, &classes, self.monitor)).collect()
     }
 
-    fn take_content(&self, local: &Local, aim: Built, base: Option<KnownBase>, sources: &mut Sources) -> Result<(), Setback> {
+    fn take_content(
+        &self,
+        local: &Local,
+        aim: Built,
+        base: Option<KnownBase>,
+        sources: &mut Sources,
+    ) -> Result<(), Setback> {
         let seeds = self.sow(aim)?;
         self.monitor.phase(Phase::Fetching);
         let task = self.task(local, aim, base, &seeds);

@@ -129,7 +129,8 @@ fn select(
 /// Whether the base has a file of this id at a path that the source knows.
 fn is_elsewhere(source: &dyn Source, module: &str, base: DirId, id: &FileId) -> Result<bool, u16> {
     for path in source.paths_of(module, id) {
-        if let Some(Entry { body: Body::File { id: found, .. }, .. }) = file_at(source, &mut PathFinder::new(base), &path)?
+        if let Some(Entry { body: Body::File { id: found, .. }, .. }) =
+            file_at(source, &mut PathFinder::new(base), &path)?
             && found == *id
         {
             return Ok(true);

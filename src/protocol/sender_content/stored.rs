@@ -3,8 +3,8 @@
 use crate::protocol::sender::{ReadAt, Source, file_at, internal, only_chunk};
 use crate::protocol::{message::refusal, sender};
 use crate::tree::chunker::Class;
-use crate::tree::entry::{Body, Entry};
 use crate::tree::dir::PathFinder;
+use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{ChunkId, FileId};
 use crate::tree::list::{Chunk, ListKind, ListRef, chunks};
 use crate::tree::name::TreePath;
