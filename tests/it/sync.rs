@@ -208,13 +208,21 @@ fn an_edit_in_a_large_file_costs_little_with_base_and_without() {
     fs::write(world.tree().join("large"), &content).unwrap();
     world.publish().expect(0);
 
-    fs::create_dir(world.node("adopter")).unwrap();
-    copy(&world.target("node"), &world.target("adopter"));
+    for node in ["heir", "stranger"] {
+        fs::create_dir(world.node(node)).unwrap();
+        copy(&world.target("node"), &world.target(node));
+    }
+    fs::write(world.target("stranger").join("its own"), "").unwrap();
     let known = cost(&world.sync("node").expect(0));
     world.check_equal("node", "known base");
     assert!(known < 200_000, "{known} bytes");
-    let unknown = cost(&world.sync_with("adopter", &world.address(), &["--adopt"]).expect(0));
-    world.check_equal("adopter", "unknown base");
+    // The root remembers this tree, although the node knows nothing of it.
+    let remembered = cost(&world.sync_with("heir", &world.address(), &["--adopt"]).expect(0));
+    world.check_equal("heir", "a tree of the past");
+    assert!(remembered < known + 4_000, "{remembered} and {known} bytes");
+    let unknown = cost(&world.sync_with("stranger", &world.address(), &["--adopt"]).expect(0));
+    world.check_equal("stranger", "unknown base");
+    assert!(unknown > known + 4_000, "{unknown} bytes: is the base unknown?");
     assert!(unknown < 300_000, "{unknown} bytes");
 }
 
