@@ -4,8 +4,10 @@ use super::rabin::Rabin;
 
 /// Bytes of a block in the lists that a root keeps of its files, and in a second look.
 pub const BLOCK: usize = 128;
-/// Bytes of a block in a first look.
+/// Bytes of a block in a first look at what can all be looked at a second time.
 pub const LARGE_BLOCK: usize = 1_024;
+/// Bytes of a block in a first look at more than that: most of it is looked at once.
+pub const MIDDLE_BLOCK: usize = 256;
 
 /// How many blocks `len` bytes have: the last one may be shorter.
 #[must_use]

@@ -7,4 +7,5 @@
 
 pub mod blocks;
 pub mod diff;
+pub mod order;
 pub mod rabin;

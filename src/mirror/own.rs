@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use crate::delta::order::ascending;
 use crate::delta::rabin::Rabin;
 use crate::disk::chunks::each_chunk;
 use crate::protocol::bits;
@@ -63,14 +64,32 @@ impl Own {
         pages: &dyn PageSource,
         (file, id, size): (File, FileId, u64),
     ) -> Result<(), PageError> {
-        let (mut found, mut offset) = (HashMap::new(), 0);
+        let (mut old, mut offset) = (Vec::new(), 0);
         for chunk in chunks(pages, id)?.into_iter().flatten() {
             let chunk = chunk?;
-            found.entry(ids.of(&chunk.id)).or_insert((chunk, offset));
+            old.push((chunk, offset));
             offset += u64::from(chunk.len);
         }
-        self.basis = Some((self.files.len(), size));
-        self.take(list, &found, file);
+        // Where each chunk stands first, and of each place the next of the same chunk.
+        let (mut at, mut next) = (HashMap::new(), vec![usize::MAX; old.len()]);
+        for (number, ((chunk, _), next)) in old.iter().zip(&mut next).enumerate().rev() {
+            *next = at.insert(ids.of(&chunk.id), number).unwrap_or(usize::MAX);
+        }
+        let (number, mut end) = (self.files.len(), 0);
+        for (short, place) in list.iter().zip(&mut self.places).filter(|(_, place)| place.is_none()) {
+            let Some(at) = at.get_mut(short) else { continue };
+            // A chunk that stands at several places is taken where the file goes on, so that what is between is little.
+            while old.get(*at).is_some_and(|(_, offset)| *offset < end)
+                && let Some(behind) = next.get(*at).copied().filter(|next| *next < old.len())
+            {
+                *at = behind;
+            }
+            *place = old.get(*at).map(|(chunk, offset)| Place { chunk: *chunk, file: number, offset: *offset });
+            end = place.map_or(end, |place| place.offset + u64::from(place.chunk.len));
+        }
+        self.basis = Some((number, size));
+        self.files.push(file);
+        self.here = self.places.iter().flatten().copied().collect();
         Ok(())
     }
 
@@ -108,33 +127,43 @@ impl Own {
         }
     }
 
-    /// Of each stretch of chunks that are wanted, the old bytes between what stands around it.
+    /// Of each stretch of chunks that are wanted, the old bytes between what stands around it in both versions. Chunks that
+    /// were moved do not count for that; where they part a stretch, its first piece has all.
     fn gaps(&self) -> Vec<Option<Gap>> {
         let Some((basis, size)) = self.basis else { return Vec::new() };
-        let mut gaps: Vec<Option<Gap>> = Vec::new();
-        // Where the old bytes go on behind what was matched last, if that is in the basis.
-        let (mut before, mut open) = (Some(0), false);
-        for place in &self.places {
-            let Some(place) = place else {
-                open = true;
-                continue;
-            };
-            let in_basis = (place.file == basis).then_some(place.offset);
-            if std::mem::take(&mut open) {
-                gaps.push(between(before, in_basis));
+        if self.places.is_empty() {
+            return vec![Some((0, size))];
+        }
+        let of_basis = |place: &Option<Place>| place.filter(|place| place.file == basis).map(|place| place.offset);
+        let unmoved = ascending(&self.places.iter().map(of_basis).collect::<Vec<_>>());
+        let (mut gaps, mut open, mut before) = (Vec::new(), false, 0);
+        // The first stretch since what stands in both.
+        let mut first: Option<usize> = None;
+        let close = |gaps: &mut Vec<Option<Gap>>, first: Option<usize>, before: u64, after: u64| {
+            if let Some(gap) = first.and_then(|first| gaps.get_mut(first)) {
+                *gap = after.checked_sub(before).map(|len| (before, len));
             }
-            before = in_basis.map(|offset| offset + u64::from(place.chunk.len));
+        };
+        for (place, unmoved) in self.places.iter().zip(unmoved) {
+            match place {
+                None if !open => {
+                    open = true;
+                    first.get_or_insert(gaps.len());
+                    gaps.push(None);
+                }
+                None => {}
+                Some(place) => {
+                    open = false;
+                    if unmoved {
+                        close(&mut gaps, first.take(), before, place.offset);
+                        before = place.offset + u64::from(place.chunk.len);
+                    }
+                }
+            }
         }
-        if open || self.places.is_empty() {
-            gaps.push(between(before, Some(size)));
-        }
+        close(&mut gaps, first, before, size);
         gaps
     }
-}
-
-fn between(before: Option<u64>, after: Option<u64>) -> Option<Gap> {
-    let (before, after) = (before?, after?);
-    after.checked_sub(before).map(|len| (before, len))
 }
 
 /// The hashes of the blocks of `gaps` in the basis of `have`, as they travel.

@@ -3,8 +3,10 @@
 //! Both are keyed by the hash of the channel's handshake, to which both ends have given random keys: whoever writes files
 //! cannot prepare any that are taken for each other, and another connection has other hashes.
 
-use super::limits::{BLOCK_HASH_LEN, BLOCK_LEN_MAX, BLOCK_MIN, BLOCKS_MAX, GAP_BYTES_MAX, GAPS_MAX, SHORT_LEN};
-use crate::delta::blocks::{LARGE_BLOCK, count};
+use super::limits::{
+    BLOCK_HASH_LEN, BLOCK_LEN_MAX, BLOCK_MIN, BLOCKS_MAX, GAP_BYTES_MAX, GAPS_MAX, LOOK_BLOCKS_MAX, SHORT_LEN,
+};
+use crate::delta::blocks::{BLOCK, LARGE_BLOCK, MIDDLE_BLOCK, count};
 use crate::delta::rabin::Rabin;
 use crate::tree::hash::ChunkId;
 
@@ -73,9 +75,10 @@ pub fn first_look(gaps: impl Iterator<Item = Option<Gap>>) -> (u32, Vec<Gap>) {
             (start, len)
         })
         .collect();
-    let mut block = LARGE_BLOCK;
+    let mut block = if bytes <= (LOOK_BLOCKS_MAX * BLOCK) as u64 { LARGE_BLOCK } else { MIDDLE_BLOCK };
     // Each gap may have a short block at its end.
-    while block < BLOCK_LEN_MAX && bytes.div_ceil(block as u64) > BLOCKS_MAX as u64 / 2 {
+    let ends = chosen.len() as u64;
+    while block < BLOCK_LEN_MAX && bytes / block as u64 + ends > BLOCKS_MAX as u64 {
         block *= 2;
     }
     let mut blocks = 0;
@@ -155,8 +158,10 @@ mod tests {
             (block, chosen.iter().map(|gap| gap.1).sum::<u64>())
         };
         assert_eq!(allowed(&[(0, 10_000), (20_000, 1)]), (1_024, 10_001));
-        assert_eq!(allowed(&[(0, 100 << 20)]), (1_024, 100 << 20));
-        assert_eq!(allowed(&[(0, 200 << 20)]), (2_048, 200 << 20));
+        assert_eq!(allowed(&[(0, 32 << 20)]), (1_024, 32 << 20));
+        assert_eq!(allowed(&[(0, (32 << 20) + 1)]), (256, (32 << 20) + 1));
+        assert_eq!(allowed(&[(0, 100 << 20)]), (512, 100 << 20));
+        assert_eq!(allowed(&[(0, 200 << 20)]), (1_024, 200 << 20));
         assert_eq!(allowed(&[(0, GAP_BYTES_MAX), (GAP_BYTES_MAX, 1)]).1, GAP_BYTES_MAX);
         // Out of order, and with so many short ones that not all have room.
         assert_eq!(allowed(&[(5_000, 100), (0, 100)]).1, 100);
