@@ -1,9 +1,12 @@
 //! What a switch needs of whoever starts it: a way to stop, and a place to write down what was done.
 
 use std::io;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use super::failure::Failure;
 use super::monitor::Monitor;
+use super::take_content::broken;
 use super::take_tree::index_failure;
 use crate::disk::dir::StatKey;
 use crate::disk::index::files::FileRow;
@@ -23,53 +26,65 @@ impl Step for Watch<'_> {
     }
 }
 
-/// Writes down what a switch has done, a few thousand files at a time: a switch may take long, and others write to the
-/// index too. A row is true as soon as its file stands there, whatever becomes of the rest.
-pub(super) struct Ledger<'i> {
-    index: &'i Index,
-    module: ModuleNumber,
+/// Writes down what a switch has done, a few thousand files at a time, in a thread of its own: a switch may take long, and
+/// others write to the index too. A row is true as soon as its file stands there, whatever becomes of the rest.
+pub(super) struct Ledger<'scope> {
     /// Nanoseconds since 1970.
     now: i64,
     /// Paths that were put aside.
     pub(super) aside: u64,
-    rows: Vec<(TreePath, FileRow)>,
-    failed: Option<Failure>,
+    rows: Rows,
+    give: SyncSender<Rows>,
+    writer: ScopedJoinHandle<'scope, Result<(), IndexError>>,
 }
+
+type Rows = Vec<(TreePath, FileRow)>;
 
 /// Rows that are written in one batch.
 const ROWS: usize = 4_096;
+/// Batches that wait to be written.
+const BATCHES: usize = 4;
 
-impl<'i> Ledger<'i> {
-    pub(super) fn new(index: &'i Index, module: ModuleNumber, now_ms: u64) -> Self {
+impl<'scope> Ledger<'scope> {
+    pub(super) fn start<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        index: &'env Index,
+        module: ModuleNumber,
+        now_ms: u64,
+    ) -> Self {
+        let (give, take) = sync_channel(BATCHES);
+        let writer = scope.spawn(move || take.iter().try_for_each(|rows| write(index, module, &rows)));
         let now = i64::try_from(now_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        Self { index, module, now, aside: 0, rows: Vec::new(), failed: None }
+        Self { now, aside: 0, rows: Rows::new(), give, writer }
     }
 
-    /// Writes the rest.
+    /// Writes the rest, and says how many paths were put aside.
     ///
     /// # Errors
     /// The first [`Failure`] of all.
-    pub(super) fn finish(mut self) -> Result<(), Failure> {
-        self.write();
-        self.failed.map_or(Ok(()), Err)
+    pub(super) fn finish(mut self) -> Result<u64, Failure> {
+        self.pass_on();
+        drop(self.give);
+        let written = self.writer.join().map_err(|_| broken())?;
+        written.map(|()| self.aside).map_err(index_failure)
     }
 
-    fn write(&mut self) {
-        let rows = std::mem::take(&mut self.rows);
-        let write = || {
-            let mut batch = self.index.batch()?;
-            for (path, row) in &rows {
-                batch.put_file(self.module, path, row)?;
-                put_samples(&mut batch, self.module, &row.id)?;
-            }
-            batch.commit()
-        };
-        if !rows.is_empty()
-            && let Err(error) = write()
-        {
-            self.failed.get_or_insert(index_failure(error));
-        }
+    fn pass_on(&mut self) {
+        // A writer that has ended has failed, which is said in the end.
+        let _ = self.give.send(std::mem::take(&mut self.rows));
     }
+}
+
+fn write(index: &Index, module: ModuleNumber, rows: &Rows) -> Result<(), IndexError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut batch = index.batch()?;
+    for (path, row) in rows {
+        batch.put_file(module, path, row)?;
+        put_samples(&mut batch, module, &row.id)?;
+    }
+    batch.commit()
 }
 
 impl Witness for Ledger<'_> {
@@ -79,7 +94,7 @@ impl Witness for Ledger<'_> {
         let settled = key.mtime < self.now - SETTLED_AFTER;
         self.rows.push((path.clone(), FileRow { stat: key, settled, class, id }));
         if self.rows.len() >= ROWS {
-            self.write();
+            self.pass_on();
         }
     }
 

@@ -65,11 +65,12 @@ impl Session<'_> {
             step: &Watch(self.monitor),
         };
         let prepared = prepare(&plan).map_err(publish_failure)?;
-        let mut ledger = Ledger::new(index, self.module, now_ms());
-        let switched = switch(&plan, &prepared, &mut ledger);
-        let (aside, failed) = (ledger.aside, ledger.finish());
+        let (switched, aside) = std::thread::scope(|scope| {
+            let mut ledger = Ledger::start(scope, index, self.module, now_ms());
+            (switch(&plan, &prepared, &mut ledger), ledger.finish())
+        });
         let switched = switched.map_err(publish_failure)?;
-        failed?;
+        let aside = aside?;
         let mut batch = index.batch().map_err(index_failure)?;
         // Rows of paths that hold no file any more.
         for change in self.differences.between(&*reader, old, new) {
