@@ -12,7 +12,8 @@
 //! `take_content` and `apply`). All share a `site`; each module has a `desk`, where its one operation at a time works.
 //!
 //! What others get: [`serve`] answers requests and `serve_follow` those who stay, from the [`catalog`] of modules as they
-//! are [`served`], with what is pushed ([`offers`], [`packs`]).
+//! are [`served`], with what is pushed ([`offers`], [`packs`]); the web sees them through a [`front`], from whom its
+//! [`proxies`] say.
 
 mod block_lists;
 pub mod catalog;
@@ -27,6 +28,7 @@ pub mod executor;
 pub mod failure;
 pub mod filter;
 mod following;
+pub mod front;
 pub mod gate;
 pub mod gathering;
 pub mod ignore;
@@ -46,6 +48,7 @@ pub mod pace;
 pub mod packs;
 mod past;
 mod peers;
+pub mod proxies;
 pub mod register;
 pub mod report;
 mod root;
