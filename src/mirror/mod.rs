@@ -64,4 +64,5 @@ mod take_tree;
 mod tally;
 mod trust;
 mod watching;
+pub mod words;
 mod worker;
