@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  bin/mirra/   the program: arguments, output, exit codes; a user of the names below and nothing more
-//!  control/     the daemon and its local interface
+//!  web/         the pages that visitors see  |  control/  the daemon and its local interface
 //!  mirror/      the operations: root, node, serve; config, keys, reports
 //!  disk/        the filesystem and the index, blocking  |  net/   sockets and the channel, on tokio
 //!  protocol/    what peers say and when: Noise, records, streams, messages, both sides of a transfer   (pure)
@@ -33,6 +33,7 @@ pub mod mirror;
 pub mod net;
 pub mod protocol;
 pub mod tree;
+pub mod web;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -50,7 +51,7 @@ pub use mirror::look::{Place, look};
 pub use mirror::monitor::{Monitor, Phase, Stop};
 pub use mirror::pace::Pace;
 pub use mirror::register::check_apart;
-pub use mirror::{command, report};
+pub use mirror::{command, report, words};
 pub use tree::address::{Address, DEFAULT_PORT, Host};
 pub use tree::hash::authority_from_text;
 

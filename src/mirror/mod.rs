@@ -67,4 +67,5 @@ mod take_tree;
 mod tally;
 mod trust;
 mod watching;
+pub mod words;
 mod worker;

@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("net", &["protocol"]),
     ("mirror", &["tree", "delta", "protocol", "disk", "net"]),
     ("control", &["mirror", "disk"]),
+    ("web", &["mirror"]),
 ];
 /// The one folder that is not a room: the programs.
 const PROGRAMS: &str = "bin";

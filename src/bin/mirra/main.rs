@@ -10,7 +10,6 @@ mod screen;
 mod signals;
 mod stats;
 mod status;
-mod words;
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
@@ -22,7 +21,7 @@ use args::{Init, KeyWord, Line, Word};
 use clap::Parser;
 use mirra::command::{self, Command};
 use mirra::report::Report;
-use mirra::{Address, DEFAULT_PORT, Exit, Failure, Server, Stop};
+use mirra::{Address, DEFAULT_PORT, Exit, Failure, Server, Stop, words};
 use screen::Screen;
 use tracing_subscriber::EnvFilter;
 

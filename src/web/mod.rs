@@ -1,0 +1,3 @@
+//! The public web: what visitors of a mirror see. It only reads.
+
+pub mod pages;
