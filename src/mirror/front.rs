@@ -10,10 +10,9 @@ use tokio::runtime::Handle;
 
 use super::catalog::AllPages;
 use super::config::{Config, Server};
-use super::overview::overview;
 use super::served::{Newest, Served};
 use super::site::Site;
-use super::status::Status;
+use super::status::Transfer;
 use crate::disk::dir::{StatKey, look_fd};
 use crate::disk::index::IndexError;
 use crate::tree::entry::{Body, Entry};
@@ -53,12 +52,10 @@ impl Front {
         self.site.config_file().config().server.clone()
     }
 
-    /// How the modules are.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub fn status(&self) -> Result<Status, IndexError> {
-        overview(&self.site, &self.config(), true)
+    /// How far what goes on with a module is, if anything does.
+    #[must_use]
+    pub fn progress(&self, module: &str) -> Option<Transfer> {
+        self.site.desk(module).look().transfer
     }
 
     /// The modules that are served, by name.

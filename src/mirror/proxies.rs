@@ -83,7 +83,11 @@ mod tests {
     fn only_trusted_proxies_are_believed() {
         let trusted: Vec<Net> = ["127.0.0.1", "10.0.0.0/8"].iter().map(|net| net.parse().unwrap()).collect();
         let check = |peer: &str, forwarded: Option<&str>, expected: &str| {
-            assert_eq!(client(peer.parse().unwrap(), forwarded, &trusted).to_string(), expected, "{peer} {forwarded:?}");
+            assert_eq!(
+                client(peer.parse().unwrap(), forwarded, &trusted).to_string(),
+                expected,
+                "{peer} {forwarded:?}"
+            );
         };
         check("9.9.9.9", None, "9.9.9.9");
         check("9.9.9.9", Some("1.1.1.1"), "9.9.9.9");
