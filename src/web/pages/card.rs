@@ -2,7 +2,7 @@
 
 use super::model::{Card, Progress, Role, Site, State};
 use super::shown;
-use super::text::{ago, counted, date_ms, directory_href, exact, iso, long};
+use super::text::{ago, date_ms, directory_href, exact, iso, long};
 use crate::mirror::words;
 
 /// Characters of a hash that tell it from its neighbours.
@@ -65,7 +65,7 @@ impl Snapshot {
         Self {
             size: words::bytes(state.bytes),
             exact: exact(state.bytes),
-            entries: counted(state.entries, "entry", "entries"),
+            entries: words::count(state.entries),
             sequence: state.sequence,
             created_iso: iso(state.created_ms),
             created: date_ms(state.created_ms),
