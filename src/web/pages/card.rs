@@ -18,7 +18,7 @@ pub(super) struct Shown<'a> {
     pub(super) href: String,
     pub(super) state: Option<Snapshot>,
     pub(super) progress: Option<Bar>,
-    /// The command that takes it, with proof.
+    /// The command that takes it; its key behind it makes that proven.
     pub(super) take: String,
 }
 
@@ -55,7 +55,7 @@ impl<'a> Shown<'a> {
             href: directory_href(&card.name, &[]),
             state: card.state.as_ref().map(|state| Snapshot::new(state, now_ms)),
             progress: card.progress.as_ref().filter(|_| card.state.is_none()).map(Bar::new),
-            take: format!("mirra sync {} {} --key {}", shown(&site.host), card.name, card.key),
+            take: format!("mirra sync {} {}", shown(&site.host), card.name),
         }
     }
 }

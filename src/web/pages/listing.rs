@@ -103,7 +103,7 @@ struct Column {
 
 impl Column {
     fn all(page: &Listing) -> [Self; 3] {
-        [(Sort::Name, "Name"), (Sort::Size, "Size"), (Sort::Date, "Modified")].map(|(sort, name)| {
+        [(Sort::Name, "Name"), (Sort::Size, "Size"), (Sort::Date, "Modified, UTC")].map(|(sort, name)| {
             let sorted = (page.sortable && page.view.sort == sort).then_some(if page.view.descending {
                 "descending"
             } else {
