@@ -124,13 +124,13 @@ fn hostile_names_are_text_and_lead_to_themselves() {
 
 #[test]
 fn hostile_words_of_others_are_text() {
-    let twist = |text: &mut String, at: usize| *text = String::from_utf8_lossy(HOSTILE[at]).into_owned();
+    let twist = |text: &mut String, hostile: &[u8]| *text = String::from_utf8_lossy(hostile).into_owned();
     let plain = (sample::index(), sample::status(), sample::not_yet());
     let of = |pages: &(_, _, _)| {
         let texts = [index(&pages.0, NOW), status(&pages.1, NOW), problem(&pages.2, NOW)];
         texts.map(|text| shape(&Html::parse_document(&text)))
     };
-    for at in 0..HOSTILE.len() {
+    for hostile in HOSTILE {
         let (mut index, mut status, mut problem) = plain.clone();
         for module in &mut index.modules {
             let state = module.state.iter_mut().map(|state| &mut state.snapshot);
@@ -139,15 +139,15 @@ fn hostile_words_of_others_are_text() {
                 mirra::web::pages::model::Role::Node { upstream } => Some(upstream),
                 mirra::web::pages::model::Role::Root => None,
             };
-            state.chain(title).chain(upstream).for_each(|text| twist(text, at));
+            state.chain(title).chain(upstream).for_each(|text| twist(text, hostile));
         }
         for text in [&mut index.site.name, &mut index.site.host, &mut problem.what, &mut problem.why] {
-            twist(text, at);
+            twist(text, hostile);
         }
         for node in status.modules.iter_mut().flat_map(|module| &mut module.nodes).flatten() {
-            twist(&mut node.name, at);
+            twist(&mut node.name, hostile);
         }
-        assert_eq!(of(&(index, status, problem)), of(&plain), "{:?}", HOSTILE[at]);
+        assert_eq!(of(&(index, status, problem)), of(&plain), "{hostile:?}");
     }
 }
 

@@ -137,7 +137,7 @@ pub fn compare(view: View, a: &Facts<'_>, b: &Facts<'_>) -> Ordering {
 
 /// Puts the page that `view` asks for in order and returns it; the last page for one behind it. Of the other items only
 /// so much is ordered as that takes.
-pub fn page_of<'a, T>(items: &'a mut [T], view: View, rows: usize, facts: impl Fn(&T) -> Facts<'_>) -> &'a [T] {
+pub fn page_of<T>(items: &mut [T], view: View, rows: usize, facts: impl Fn(&T) -> Facts<'_>) -> &[T] {
     let rows = rows.max(1);
     let last = items.len().div_ceil(rows).max(1);
     let page = usize::try_from(view.page).unwrap_or(last).clamp(1, last);

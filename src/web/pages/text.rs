@@ -28,6 +28,10 @@ pub fn encoded(name: &[u8]) -> String {
 
 /// What the row of `name` takes in the page, in bytes; `target` is empty for all but links.
 pub(super) fn row_bytes(name: &[u8], target: &[u8]) -> usize {
+    // Most names of a large directory are plain, and then both their forms are as long as they are.
+    if target.is_empty() && name.iter().all(|b| is_plain(*b)) {
+        return ROW_FRAME + 2 * name.len();
+    }
     let html = |text: &str| text.chars().map(html_bytes).sum::<usize>();
     let href: usize = name.iter().map(|b| if is_plain(*b) { 1 } else { 3 }).sum();
     let around = if target.is_empty() { 0 } else { TARGET_FRAME };
