@@ -2,8 +2,9 @@
 //! failure.
 //!
 //! What is asked and answered: [`command`] (what can be asked for), [`report`] and [`status`] (what comes of it),
-//! [`failure`] (or does not), [`monitor`] (meanwhile). What is set: [`config`] and [`config_file`], [`keys`] (who this
-//! mirra is), [`init`] (the first run), [`register`] and [`manage`] (a module enters the config, rests, and leaves it).
+//! [`failure`] (or does not), [`monitor`] (meanwhile), in which [`words`] for people. What is set: [`config`] and
+//! [`config_file`], [`keys`] (who this mirra is), [`init`] (the first run), [`register`] and [`manage`] (a module enters
+//! the config, rests, and leaves it).
 //!
 //! What is done: [`executor`] carries out a command. A daemon's `crew` has a thread for each module beside it: `watching`
 //! publishes what changes (hints of the disk go through [`gathering`], `root` looks, by which `block_lists` are made, and

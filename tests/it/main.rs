@@ -16,6 +16,7 @@ mod liar;
 mod live;
 mod ls;
 mod manage;
+mod pages;
 mod peers;
 mod readme;
 mod seed;

@@ -2,7 +2,7 @@
 
 use super::model::{Card, Progress, Role, Site, State};
 use super::shown;
-use super::text::{ago, counted, date_ms, directory_href, exact, iso, long};
+use super::text::{ago, date_ms, directory_href, exact, iso, long};
 use crate::mirror::words;
 
 /// Characters of a hash that tell it from its neighbours.
@@ -18,7 +18,7 @@ pub(super) struct Shown<'a> {
     pub(super) href: String,
     pub(super) state: Option<Snapshot>,
     pub(super) progress: Option<Bar>,
-    /// The command that takes it, with proof.
+    /// The command that takes it; its key behind it makes that proven.
     pub(super) take: String,
 }
 
@@ -55,7 +55,7 @@ impl<'a> Shown<'a> {
             href: directory_href(&card.name, &[]),
             state: card.state.as_ref().map(|state| Snapshot::new(state, now_ms)),
             progress: card.progress.as_ref().filter(|_| card.state.is_none()).map(Bar::new),
-            take: format!("mirra sync {} {} --key {}", shown(&site.host), card.name, card.key),
+            take: format!("mirra sync {} {}", shown(&site.host), card.name),
         }
     }
 }
@@ -65,7 +65,7 @@ impl Snapshot {
         Self {
             size: words::bytes(state.bytes),
             exact: exact(state.bytes),
-            entries: counted(state.entries, "entry", "entries"),
+            entries: words::count(state.entries),
             sequence: state.sequence,
             created_iso: iso(state.created_ms),
             created: date_ms(state.created_ms),

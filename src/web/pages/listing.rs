@@ -5,7 +5,7 @@ use askama::Template;
 use super::card::Shown;
 use super::model::{Kind, Listing, Row};
 use super::order::{Sort, View};
-use super::text::{TARGET_MAX, ago, counted, date, directory_href, encoded, exact, readme};
+use super::text::{ago, counted, date, directory_href, encoded, exact, readme, target_shown};
 use super::{Frame, render};
 use crate::mirror::words;
 
@@ -103,7 +103,7 @@ struct Column {
 
 impl Column {
     fn all(page: &Listing) -> [Self; 3] {
-        [(Sort::Name, "Name"), (Sort::Size, "Size"), (Sort::Date, "Modified")].map(|(sort, name)| {
+        [(Sort::Name, "Name"), (Sort::Size, "Size"), (Sort::Date, "Modified, UTC")].map(|(sort, name)| {
             let sorted = (page.sortable && page.view.sort == sort).then_some(if page.view.descending {
                 "descending"
             } else {
@@ -149,11 +149,9 @@ impl Line {
                 exact: format!("{} in {}", exact(*bytes), counted(*entries, "entry", "entries")),
                 ..line
             },
-            Kind::Link { target, inside } => Self {
-                href: line.href.filter(|_| *inside),
-                target: Some(words::cut(&words::escaped(target), TARGET_MAX)),
-                ..line
-            },
+            Kind::Link { target, inside } => {
+                Self { href: line.href.filter(|_| *inside), target: Some(target_shown(target)), ..line }
+            }
         }
     }
 }

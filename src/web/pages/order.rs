@@ -10,7 +10,7 @@ use super::text::row_bytes;
 /// Rows of a page.
 pub const ROWS_MAX: usize = 1_000;
 /// HTML of the rows of a page, in bytes.
-pub const ROWS_BYTES_MAX: usize = 240_000;
+pub const ROWS_BYTES_MAX: usize = 256_000;
 
 /// What the rows are ordered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -137,7 +137,7 @@ pub fn compare(view: View, a: &Facts<'_>, b: &Facts<'_>) -> Ordering {
 
 /// Puts the page that `view` asks for in order and returns it; the last page for one behind it. Of the other items only
 /// so much is ordered as that takes.
-pub fn page_of<'a, T>(items: &'a mut [T], view: View, rows: usize, facts: impl Fn(&T) -> Facts<'_>) -> &'a [T] {
+pub fn page_of<T>(items: &mut [T], view: View, rows: usize, facts: impl Fn(&T) -> Facts<'_>) -> &[T] {
     let rows = rows.max(1);
     let last = items.len().div_ceil(rows).max(1);
     let page = usize::try_from(view.page).unwrap_or(last).clamp(1, last);
@@ -155,10 +155,11 @@ pub fn page_of<'a, T>(items: &'a mut [T], view: View, rows: usize, facts: impl F
     window
 }
 
-/// How many of these rows go on a page, so that no page of them holds more than [`ROWS_BYTES_MAX`].
+/// How many rows go on a page of a directory with these names and targets of links (empty for all else), so that the
+/// rows of no page take more than [`ROWS_BYTES_MAX`].
 #[must_use]
-pub fn rows_per_page<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> usize {
-    let longest = names.into_iter().map(row_bytes).max().unwrap_or(0);
+pub fn rows_per_page<'a>(entries: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> usize {
+    let longest = entries.into_iter().map(|(name, target)| row_bytes(name, target)).max().unwrap_or(0);
     (ROWS_BYTES_MAX / longest.max(1)).clamp(1, ROWS_MAX)
 }
 
@@ -255,10 +256,11 @@ mod tests {
 
     #[test]
     fn long_names_make_short_pages() {
+        let rows = |name: &[u8], target: &[u8]| rows_per_page([(b"short".as_slice(), b"".as_slice()), (name, target)]);
         assert_eq!(rows_per_page([]), ROWS_MAX);
-        assert_eq!(rows_per_page([b"linux-image-6.12.0-amd64.deb".as_slice()]), ROWS_MAX);
-        let rows = rows_per_page([[0xff; 255].as_slice()]);
-        assert!((50..200).contains(&rows), "{rows}");
+        assert_eq!(rows(b"linux-image-6.12.0-amd64_6.12.1-2_amd64.deb", b""), ROWS_MAX);
+        assert!((100..200).contains(&rows(&[0xff; 255], b"")));
+        assert!((200..500).contains(&rows(b"a", &[b'<'; 4_095])));
     }
 
     type Item = (Vec<u8>, bool, u8, i8);

@@ -1,5 +1,7 @@
 //! How the modules have been.
 
+use std::cmp::Ordering;
+
 use askama::Template;
 
 use super::card::Shown;
@@ -48,7 +50,12 @@ impl<'a> Section<'a> {
             module: Shown::new(&page.site, &status.module, now_ms),
             confirmed: status.confirmed_ms.map(|at| Time::new(at, now_ms)),
             plots: plots.into_iter().flatten().collect(),
-            changes: status.changes.iter().map(|change| Step::new(change, now_ms)).collect(),
+            changes: status
+                .changes
+                .iter()
+                .zip(status.changes.iter().skip(1).map(Some).chain([None]))
+                .map(|(change, before)| Step::new(change, before, now_ms))
+                .collect(),
             nodes: status.nodes.as_ref().map(|nodes| nodes.iter().map(Follower::new).collect()),
         }
     }
@@ -99,22 +106,39 @@ impl Plot {
 struct Step {
     sequence: u64,
     time: Time,
-    /// Added, changed, removed; nothing where it is not known.
-    entries: Option<[String; 3]>,
-    size: String,
+    /// Added, changed, removed.
+    entries: [String; 3],
+    /// In bytes of all files, from the snapshot before.
+    difference: String,
     exact: String,
 }
 
 impl Step {
-    fn new(change: &Change, now_ms: u64) -> Self {
+    fn new(change: &Change, before: Option<&Change>, now_ms: u64) -> Self {
         Self {
             sequence: change.sequence,
             time: Time::new(change.created_ms, now_ms),
-            entries: change.entries.map(|of| [of.added, of.updated, of.removed].map(words::count)),
-            size: words::bytes(change.bytes),
+            entries: change
+                .entries
+                .map_or_else(|| [(); 3].map(|()| unknown()), |of| [of.added, of.updated, of.removed].map(words::count)),
+            difference: before.map_or_else(unknown, |before| signed(before.bytes, change.bytes)),
             exact: counted(change.bytes, "byte", "bytes"),
         }
     }
+}
+
+fn unknown() -> String {
+    "?".to_owned()
+}
+
+/// `+1.2 MiB`, from one figure to the other.
+fn signed(from: u64, to: u64) -> String {
+    let sign = match from.cmp(&to) {
+        Ordering::Less => "+",
+        Ordering::Equal => "",
+        Ordering::Greater => "\u{2212}",
+    };
+    format!("{sign}{}", words::bytes(from.abs_diff(to)))
 }
 
 struct Follower {

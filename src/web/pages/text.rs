@@ -5,11 +5,13 @@ use std::time::Duration;
 use crate::mirror::words;
 
 /// What a page shows of a text file, in bytes of HTML.
-pub const README_MAX: usize = 32 * 1024;
+pub const README_MAX: usize = 24 * 1024;
 /// What a row shows of where a link points, in characters.
-pub(super) const TARGET_MAX: usize = 120;
-/// A row without its name, rounded up: tags, exact and human size, date, and what stands around a link's target.
-const ROW_FRAME: usize = 200;
+const TARGET_MAX: usize = 120;
+/// A row without its name and its target: tags, exact and human size, date and age.
+const ROW_FRAME: usize = 150;
+/// What stands around a target.
+const TARGET_FRAME: usize = 40;
 
 /// One name as a part of a path: what is not plain in a path is `%XX`, byte by byte.
 #[must_use]
@@ -24,10 +26,21 @@ pub fn encoded(name: &[u8]) -> String {
     text
 }
 
-/// At least as many bytes as the row of `name` takes in the page.
-pub(super) fn row_bytes(name: &[u8]) -> usize {
+/// What the row of `name` takes in the page, in bytes; `target` is empty for all but links.
+pub(super) fn row_bytes(name: &[u8], target: &[u8]) -> usize {
+    // Most names of a large directory are plain, and then both their forms are as long as they are.
+    if target.is_empty() && name.iter().all(|b| is_plain(*b)) {
+        return ROW_FRAME + 2 * name.len();
+    }
+    let html = |text: &str| text.chars().map(html_bytes).sum::<usize>();
     let href: usize = name.iter().map(|b| if is_plain(*b) { 1 } else { 3 }).sum();
-    ROW_FRAME + href + words::escaped(name).chars().map(html_bytes).sum::<usize>()
+    let around = if target.is_empty() { 0 } else { TARGET_FRAME };
+    ROW_FRAME + href + html(&words::escaped(name)) + around + html(&target_shown(target))
+}
+
+/// Where a link points, as a row shows it.
+pub(super) fn target_shown(target: &[u8]) -> String {
+    words::cut(&words::escaped(target), TARGET_MAX)
 }
 
 /// `/module/a/b/`, as a link.
