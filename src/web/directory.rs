@@ -110,7 +110,10 @@ fn page(view: &View, rows: Rows, order: Order, bytes: u64) -> Result<Page, PageE
             Body::Link { .. } => totals.links += 1,
         }
     }
-    let each = rows_per_page(entries.iter().map(|entry| entry.name.as_bytes()));
+    let each = rows_per_page(entries.iter().map(|entry| match &entry.body {
+        Body::Link { target } => (entry.name.as_bytes(), &**target),
+        Body::File { .. } | Body::Directory { .. } => (entry.name.as_bytes(), &[][..]),
+    }));
     let last = entries.len().div_ceil(each).max(1) as u64;
     let order = order.at(order.page.min(last));
     let shown = page_of(&mut entries, order, each, facts).to_vec();

@@ -25,3 +25,4 @@ mod sync;
 mod tidy;
 mod vectors;
 mod watch;
+mod web;
