@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::asked::Asked;
 use super::cards::{card, site};
+use super::file::extended;
 use super::limits::{LINKS_MAX, README_MAX, ROWS, SORTED_MAX};
 use super::module::{Wrong, stamp};
 use super::pages::model::{Kind, Listing, Readme, Row, Totals};
@@ -196,7 +197,8 @@ fn tar(web: &Web, asked: &Asked, view: View, path: &TreePath, rows: Rows) -> Ans
     let name = path.split_last().map_or(view.served().name.as_bytes().to_vec(), |(_, name)| name.as_bytes().to_vec());
     let mut answer = full(StatusCode::OK, "application/x-tar", "");
     answer.headers_mut().remove(header::CONTENT_LENGTH);
-    let attachment = format!("attachment; filename*=UTF-8''{}.tar", encoded(&name));
+    let attachment =
+        format!("attachment; filename*=UTF-8''{}.tar", extended(String::from_utf8_lossy(&name).as_bytes()));
     set(&mut answer, header::CONTENT_DISPOSITION, &attachment);
     describe(&mut answer, &view);
     match web.long_stream(Tar::new(view, path.clone(), rows, name)) {

@@ -11,7 +11,6 @@ use super::condition::{Version, one};
 use super::digest::{Algorithm, Wanted};
 use super::kinds::kind;
 use super::module::{Wrong, stamp};
-use super::pages::text::encoded;
 use super::problem::{CHANGING, ELSEWHERE};
 use super::range::{Part, part};
 use super::reply::{Answer, REPR_DIGEST, TEXT, bare, full, set};
@@ -107,7 +106,20 @@ fn disposition(name: &[u8]) -> String {
     let plain =
         |c: char| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%' | '/') || c == ' ' { c } else { '_' };
     let ascii: String = text.chars().map(plain).collect();
-    format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{}", encoded(text.as_bytes()))
+    format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{}", extended(text.as_bytes()))
+}
+
+/// Text in a header's value, after RFC 8187: more is `%XX` than in a path.
+#[must_use]
+pub fn extended(text: &[u8]) -> String {
+    let mut value = String::with_capacity(text.len());
+    for byte in text {
+        match byte {
+            b if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_') => value.push(char::from(*b)),
+            b => value.push_str(&format!("%{b:02X}")),
+        }
+    }
+    value
 }
 
 /// A stretch of a file.
@@ -138,6 +150,6 @@ mod tests {
         let check = |name: &[u8], expected: &str| assert_eq!(disposition(name), format!("attachment; {expected}"));
         check(b"a b.txt", "filename=\"a b.txt\"; filename*=UTF-8''a%20b.txt");
         check("ä\"\r\n".as_bytes(), "filename=\"____\"; filename*=UTF-8''%C3%A4%22%0D%0A");
-        check(b"\xff;x", "filename=\"_;x\"; filename*=UTF-8''%EF%BF%BD%3Bx");
+        check(b"\xff;'x=", "filename=\"_;'x=\"; filename*=UTF-8''%EF%BF%BD%3B%27x%3D");
     }
 }

@@ -132,6 +132,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     /// A reader that takes `bytes` after each `every` milliseconds of waiting, for 200 s; whether it is given up.
@@ -174,5 +176,24 @@ mod tests {
         let later = now + Duration::from_secs(3_600);
         assert!(!account.is_short(later));
         assert_eq!(account.wait(later), later + rate.time);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_given_up() {
+        let rate = Rate { time: Duration::from_millis(20), bytes: 1024 };
+        let (mine, other) = tokio::io::duplex(1_000);
+        let error = Metered::new(mine, rate).write_all(&[0; 100_000]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(other);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_all_gets_all() {
+        let rate = Rate { time: Duration::from_secs(60), bytes: 1024 };
+        let (mine, mut other) = tokio::io::duplex(1_000);
+        let write = async move { Metered::new(mine, rate).write_all(&[7; 100_000]).await };
+        let mut all = Vec::new();
+        let (written, read) = tokio::join!(write, other.read_to_end(&mut all));
+        assert_eq!((written.is_ok(), read.unwrap(), all), (true, 100_000, vec![7; 100_000]));
     }
 }

@@ -53,7 +53,7 @@ pub fn open(front: Front, server: &Server, address: Option<SocketAddr>) -> Opene
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener)?
         };
-        let web = Arc::new(Web::new(front.clone()));
+        let web = Arc::new(Web::new(front.clone(), server.trusted_proxies.clone()));
         runtime.spawn(run(socket, bounds.clone(), move |peer, request| web.clone().serve(peer, request)));
         Ok(at)
     };

@@ -22,7 +22,7 @@ use super::target::{Refused, Target};
 use super::{machine, module};
 use crate::mirror::clock::now_ms;
 use crate::mirror::front::Front;
-use crate::mirror::proxies::client;
+use crate::mirror::proxies::{Net, client};
 
 /// What all requests share.
 pub struct Web {
@@ -33,6 +33,7 @@ pub struct Web {
     reads: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    trusted: Vec<Net>,
 }
 
 /// What looking comes to.
@@ -50,11 +51,11 @@ impl From<Answer> for Outcome {
 }
 
 impl Web {
-    /// Answers from `front`.
+    /// Answers from `front`; `trusted` may say for whom they ask.
     #[must_use]
-    pub fn new(front: Front) -> Self {
+    pub fn new(front: Front, trusted: Vec<Net>) -> Self {
         let [reads, lookups, streams] = [READS_MAX, LOOKUPS_MAX, STREAMS_MAX].map(|max| Arc::new(Semaphore::new(max)));
-        Self { front, digests: Arc::new(Digests::new(HASHES_KEPT)), reads, lookups, streams }
+        Self { front, digests: Arc::new(Digests::new(HASHES_KEPT)), reads, lookups, streams, trusted }
     }
 
     /// A body that is read from `source` as it is taken.
@@ -84,7 +85,7 @@ impl Web {
         if method == Method::HEAD {
             *answer.body_mut() = Body::Empty;
         }
-        let client = client(peer.ip(), forwarded.as_deref(), &self.front.server().trusted_proxies);
+        let client = client(peer.ip(), forwarded.as_deref(), &self.trusted);
         tracing::debug!(%client, %method, path = uri.path(), status = answer.status().as_u16(), "asked");
         Ok(answer)
     }

@@ -75,7 +75,7 @@ fn nothing_of_a_path_comes_back_as_a_header() {
     let host = "X-Forwarded-Host: evil.example";
     for path in ["/m/d%0d%0aSet-Cookie:%20a=b", "/m/l", "/m/l/"] {
         let reply = site.web.get(path, &[host, "X-Forwarded-Proto: https"]).expect(302);
-        assert_eq!(reply.header("location"), Some("/m/d%0D%0ASet-Cookie%3A%20a%3Db/"), "{path}");
+        assert_eq!(reply.header("location"), Some("/m/d%0D%0ASet-Cookie:%20a=b/"), "{path}");
         assert_eq!(reply.header("set-cookie"), None);
     }
     assert_eq!(site.web.get("/m?x=%0d%0a", &[]).expect(302).header("location"), Some("/m/"));
