@@ -174,6 +174,10 @@ fn long_pages_stay_short() {
     assert_eq!(page.rows.len(), ROWS_MAX);
     let text = listing(&page, NOW);
     assert!(text.len() <= PAGE_BYTES_MAX, "{}", text.len());
+    page.path = vec![b"d".to_vec(); 1_024];
+    let text = listing(&page, NOW);
+    assert!(text.len() <= PAGE_BYTES_MAX && text.contains("<li>…</li>"), "{}", text.len());
+    page.path.clear();
     for name in HOSTILE {
         let kinds =
             [Kind::File { size: 1_234_567_890 }, Kind::Directory { entries: 1_234_567, bytes: 12_345_678_901_234 }];

@@ -9,16 +9,26 @@ use super::text::{ago, counted, date, directory_href, encoded, exact, readme, ta
 use super::{Frame, render};
 use crate::mirror::words;
 
+/// Directories of a path that are named on the way to the last of them. Each is a link with all above in it, so that many
+/// would make a page as long as their square.
+const CRUMBS_MAX: usize = 12;
+/// What stands for the others.
+const GAP: &str = "…";
+
 /// A page of a directory, at `now_ms`.
 #[must_use]
 pub fn listing(page: &Listing, now_ms: u64) -> String {
     let module = Shown::new(&page.site, &page.module, now_ms);
     let mut crumbs = vec![Crumb { href: module.href.clone(), name: page.module.name.clone() }];
-    for (at, name) in page.path.iter().enumerate() {
+    let left_out = page.path.len().saturating_sub(CRUMBS_MAX);
+    for (at, name) in page.path.iter().enumerate().skip(left_out) {
         let (path, _) = page.path.split_at(at + 1);
         crumbs.push(Crumb { href: directory_href(&page.module.name, path), name: words::escaped(name) });
     }
-    let names: Vec<&str> = crumbs.iter().map(|crumb| crumb.name.as_str()).collect();
+    let mut names: Vec<&str> = crumbs.iter().map(|crumb| crumb.name.as_str()).collect();
+    if left_out > 0 {
+        names.insert(1, GAP);
+    }
     let title = names.join("/");
     let here = crumbs.pop().map(|crumb| crumb.name).unwrap_or_default();
     render(&ListingPage {
@@ -26,6 +36,7 @@ pub fn listing(page: &Listing, now_ms: u64) -> String {
         top: page.path.is_empty(),
         module,
         crumbs,
+        gap: left_out > 0,
         here,
         totals: totals(page),
         columns: Column::all(page),
@@ -65,8 +76,10 @@ struct ListingPage<'a> {
     module: Shown<'a>,
     /// Whether this is the top of the module.
     top: bool,
-    /// The directories above.
+    /// The top, if this is not it, and the directories right above.
     crumbs: Vec<Crumb>,
+    /// Whether there are more between the first of them and the others.
+    gap: bool,
     here: String,
     totals: Vec<Figure>,
     columns: [Column; 3],
