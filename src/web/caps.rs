@@ -97,6 +97,7 @@ mod tests {
         let proxied = [enter("10.0.0.9", true), enter("10.0.0.9", true)];
         assert!(proxied.iter().all(Option::is_some) && enter("10.0.0.9", true).is_none());
         drop((proxied, other, v4));
-        assert_eq!((caps.open().all, caps.open().each.len()), (0, 0));
+        let open = caps.open();
+        assert_eq!((open.all, open.each.len()), (0, 0));
     }
 }

@@ -138,7 +138,8 @@ mod tests {
             let names: Vec<Vec<u8>> =
                 path.split('/').filter(|n| !n.is_empty()).map(|n| n.as_bytes().to_vec()).collect();
             let found = resolve(&pages, top, &names).unwrap();
-            let found = found.as_ref().map(|found| (found.path.to_string(), found.linked));
+            let found =
+                found.as_ref().map(|found| (String::from_utf8(found.path.as_bytes().to_vec()).unwrap(), found.linked));
             assert_eq!(found, expected.map(|(path, linked)| (path.to_owned(), linked)), "{path}");
         };
         check("", Some(("", false)));

@@ -231,7 +231,7 @@ mod tests {
         header(&mut out, b'0', b"a/b", &meta, 10, b"");
         assert_eq!(out.len(), BLOCK);
         assert_eq!((&out[..4], &out[100..107], &out[124..135]), (&b"a/b\0"[..], &b"0000640"[..], &b"00000000012"[..]));
-        assert_eq!((&out[136..147], out[156], &out[257..265]), (&b"05657104241"[..], b'0', &b"ustar\x0000"[..]));
+        assert_eq!((&out[136..147], out[156], &out[257..265]), (&b"05657114241"[..], b'0', &b"ustar\x0000"[..]));
         let sum: u32 =
             out.iter().enumerate().map(|(at, b)| if (148..156).contains(&at) { 32 } else { u32::from(*b) }).sum();
         assert_eq!(&out[148..156], format!("{sum:06o}\0 ").as_bytes());

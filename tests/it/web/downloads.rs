@@ -104,7 +104,7 @@ fn hashes_are_those_of_the_content() {
     let sha256 = site.web.get("/m/big.bin?sha256", &[]).expect(200).text();
     let digest = site.web.get("/m/big.bin", &["Range: bytes=0-0"]).expect(206);
     let digest = digest.header("repr-digest").unwrap().to_owned();
-    let bytes = data_encoding::HEXLOWER.decode(sha256[..64].as_bytes()).unwrap();
+    let bytes = data_encoding::HEXLOWER.decode(&sha256.as_bytes()[..64]).unwrap();
     assert_eq!(digest, format!("sha-256=:{}:", data_encoding::BASE64.encode(&bytes)));
     let empty = site.web.get("/m/empty?sha256", &[]).expect(200).text();
     assert_eq!(empty, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  empty\n");
