@@ -104,7 +104,8 @@ mod tests {
     }
 
     fn link(name: &str, target: &str) -> Entry {
-        entry(name, Body::Link { target: target.as_bytes().into() })
+        let meta = Meta { mode: 0o777, ..Meta::default() };
+        Entry { meta, ..entry(name, Body::Link { target: target.as_bytes().into() }) }
     }
 
     fn dir(name: &str, built: Built) -> Entry {
