@@ -4,6 +4,8 @@
 pub(crate) mod content;
 #[path = "push.rs"]
 pub(crate) mod push;
+#[path = "web.rs"]
+pub(crate) mod web;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -36,7 +38,7 @@ use serde::de::DeserializeOwned;
 type Property = fn(&[u8]);
 
 /// Every target by name.
-pub(crate) const TARGETS: [(&str, Property); 12] = [
+pub(crate) const TARGETS: [(&str, Property); 13] = [
     ("message", message),
     ("page", page),
     ("handshake", handshake),
@@ -49,6 +51,7 @@ pub(crate) const TARGETS: [(&str, Property); 12] = [
     ("search", content::search),
     ("content", content::content),
     ("blocks", content::blocks),
+    ("web", web::web),
 ];
 
 /// A message body is refused, or is a value that encodes and decodes to itself. The first byte is the tag.

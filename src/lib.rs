@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  bin/mirra/   the program: arguments, output, exit codes; a user of the names below and nothing more
-//!  control/     the daemon and its local interface
+//!  web/         the pages that visitors see  |  control/  the daemon and its local interface
 //!  mirror/      the operations: root, node, serve; config, keys, reports
 //!  disk/        the filesystem and the index, blocking  |  net/   sockets and the channel, on tokio
 //!  protocol/    what peers say and when: Noise, records, streams, messages, both sides of a transfer   (pure)
@@ -33,14 +33,16 @@ pub mod mirror;
 pub mod net;
 pub mod protocol;
 pub mod tree;
+pub mod web;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use control::daemon::Daemon;
-pub use mirror::config::{Config, Server, parse_listen};
+pub use mirror::config::{Config, Server, WEB_PORT, parse_listen};
 pub use mirror::failure::{Exit, Failure};
 pub use mirror::filter::rules_of_text;
 pub use mirror::gate::{Gate, Span};
@@ -50,9 +52,10 @@ pub use mirror::look::{Place, look};
 pub use mirror::monitor::{Monitor, Phase, Stop};
 pub use mirror::pace::Pace;
 pub use mirror::register::check_apart;
-pub use mirror::{command, report};
+pub use mirror::{command, report, words};
 pub use tree::address::{Address, DEFAULT_PORT, Host};
 pub use tree::hash::authority_from_text;
+pub use web::Opened;
 
 /// Carries out `command` for the home in `base`: through its daemon if one runs, else in this process, once the home is
 /// free, for which it waits `wait` at most.
@@ -69,21 +72,42 @@ pub fn perform(
     control::perform::perform(&home, command, wait, monitor, mirror::executor::Executor::open)
 }
 
+/// Where a daemon is to listen, when that is not as its config says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Listen {
+    /// For peers.
+    pub peers: Option<SocketAddr>,
+    /// For visitors of the web.
+    pub web: Option<SocketAddr>,
+}
+
+/// What a daemon is when it has started.
+#[derive(Debug)]
+pub struct Started<'a> {
+    /// Its settings.
+    pub config: &'a Config,
+    /// Where peers call it.
+    pub address: SocketAddr,
+    /// Where its web is.
+    pub web: Opened,
+}
+
 /// Runs the home in `base` until `stop`: serves, follows, publishes and answers commands. `started` hears once where it
 /// listens and what it is called.
 ///
 /// # Errors
-/// [`Failure`], most often because another process has the home or the port.
-pub fn run(
-    base: &Path,
-    listen: Option<SocketAddr>,
-    stop: &Stop,
-    started: impl FnOnce(&Config, SocketAddr),
-) -> Result<(), Failure> {
+/// [`Failure`], most often because another process has the home or the port. That the web has none is not one.
+pub fn run(base: &Path, listen: Listen, stop: &Stop, started: impl FnOnce(&Started<'_>)) -> Result<(), Failure> {
     let home = Arc::new(disk::home::Home::open(base)?);
     let file = mirror::config_file::ConfigFile::load(&home)?;
-    let address = listen.unwrap_or(file.config().server.listen_address());
+    let (config, opened) = (file.config(), Cell::new(Opened::Off));
+    let address = listen.peers.unwrap_or(config.server.listen_address());
     let daemon = Daemon::claim(home, address)?;
-    let bound = daemon.address().unwrap_or(address);
-    daemon.run(stop, mirror::executor::Executor::serve, || started(file.config(), bound))
+    let address = daemon.address().unwrap_or(address);
+    let open = |home, listener| {
+        let executor = mirror::executor::Executor::serve(home, listener)?;
+        opened.set(web::open(executor.front(), &config.server, listen.web));
+        Ok(executor)
+    };
+    daemon.run(stop, open, || started(&Started { config, address, web: opened.replace(Opened::Off) }))
 }

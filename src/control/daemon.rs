@@ -1,11 +1,9 @@
 //! The process that owns a home until it is told to stop: peers at the port, the operator at the socket.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::client;
 use super::server::Server;
@@ -13,9 +11,7 @@ use crate::disk::home::{Home, HomeError, Lock};
 use crate::mirror::command::Execute;
 use crate::mirror::failure::{Exit, Failure};
 use crate::mirror::monitor::Stop;
-
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 1024;
+use crate::net::bind;
 
 /// How long a home is waited for that a command has.
 const LOCK_TIME: Duration = Duration::from_secs(2);
@@ -80,31 +76,6 @@ fn take(home: &Arc<Home>) -> Result<Lock, Failure> {
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// Listens at `address`. All IPv6 addresses mean all IPv4 ones too, and only those where the system has no IPv6.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let open = |address: SocketAddr| {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() && address.ip().is_unspecified() {
-            socket.set_only_v6(false)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(TcpListener::from(socket))
-    };
-    match open(address) {
-        Err(e) if no_ipv6(&e) && address.ip().is_unspecified() && address.is_ipv6() => {
-            open((Ipv4Addr::UNSPECIFIED, address.port()).into())
-        }
-        other => other,
-    }
-}
-
-fn no_ipv6(error: &io::Error) -> bool {
-    let codes = [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL];
-    error.raw_os_error().is_some_and(|code| codes.contains(&rustix::io::Errno::from_raw_os_error(code)))
 }
 
 fn not_bound(address: SocketAddr, error: &io::Error) -> Failure {

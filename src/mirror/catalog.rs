@@ -248,7 +248,7 @@ pub fn state(newest: &Newest, roots: &[(u64, Vec<u8>)], have: Option<HeadId>, ro
 }
 
 /// The pages of trees that are held, and those that lead to parts of trees.
-struct AllPages(Reader);
+pub(super) struct AllPages(pub(super) Reader);
 
 impl PageSource for AllPages {
     fn page(&self, id: &[u8; ID_LEN]) -> Result<Option<Vec<u8>>, PageError> {

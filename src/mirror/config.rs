@@ -9,6 +9,7 @@ use toml_edit::{Document, Item, TableLike};
 use super::failure::{Exit, Failure};
 use super::filter::Filter;
 use super::gate::{Gate, Span};
+use super::proxies::Net;
 use crate::protocol::compress::Level;
 use crate::protocol::effort::Compress;
 use crate::protocol::limits::TITLE_MAX;
@@ -37,6 +38,10 @@ pub struct Server {
     pub web: bool,
     /// The port of the web pages, if it is set.
     pub web_port: Option<u16>,
+    /// The address of the web pages, with its own port, if not all addresses.
+    pub web_listen: Option<SocketAddr>,
+    /// Who is believed to say for whom he asks for a page.
+    pub trusted_proxies: Vec<Net>,
     /// How long the newest head of a followed module may stay unconfirmed until it counts as stale.
     pub stale_after: Span,
     /// How hard content is packed for others.
@@ -52,6 +57,8 @@ pub struct Module {
     pub kind: Kind,
     /// Whether it rests: nothing is published or fetched, what is there is served on.
     pub paused: bool,
+    /// Whether its web pages list names that begin with a dot.
+    pub show_hidden: bool,
 }
 
 /// Where a module's snapshots come from.
@@ -93,6 +100,10 @@ pub struct Followed {
 const STALE_AFTER: Span = Span(Duration::from_secs(3_600));
 /// Bytes of a mirra's name.
 const NAME_MAX: usize = 64;
+/// The usual port of web pages.
+pub const WEB_PORT: u16 = 80;
+/// A list of patterns in words.
+const PATTERNS: &str = "patterns such as [\"*.tmp\"]";
 
 impl Server {
     /// The settings of a mirra called `name` that is called at `port`.
@@ -109,6 +120,8 @@ impl Server {
             listen: None,
             web: true,
             web_port: None,
+            web_listen: None,
+            trusted_proxies: Vec::new(),
             stale_after: STALE_AFTER,
             compress: Compress::Auto,
         })
@@ -163,7 +176,17 @@ impl Config {
 }
 
 fn read_server(section: &Section<'_>) -> Result<Server, Failure> {
-    section.allow(&["name", "port", "listen", "web", "web_port", "stale_after", "compress"])?;
+    section.allow(&[
+        "name",
+        "port",
+        "listen",
+        "web",
+        "web_port",
+        "web_listen",
+        "trusted_proxies",
+        "stale_after",
+        "compress",
+    ])?;
     let name = section.string("name")?.ok_or_else(|| section.missing("name"))?;
     let port = section.port("port")?.unwrap_or(crate::tree::address::DEFAULT_PORT);
     let server = Server::new(&name, port).map_err(|why| section.wrong("name", why))?;
@@ -171,7 +194,12 @@ fn read_server(section: &Section<'_>) -> Result<Server, Failure> {
     let web = section.boolean("web")?.unwrap_or(true);
     let stale_after = section.parsed("stale_after", stale_after)?.unwrap_or(STALE_AFTER);
     let compress = section.value("compress", "\"auto\" or a level from 0 to 19", compress)?.unwrap_or_default();
-    Ok(Server { listen, web, web_port: section.port("web_port")?, stale_after, compress, ..server })
+    let web_port = section.port("web_port")?;
+    let web_listen = section.parsed("web_listen", |text| parse_listen(text, web_port.unwrap_or(WEB_PORT)))?;
+    let proxies = section.texts("trusted_proxies", "addresses such as [\"127.0.0.1\", \"10.0.0.0/8\"]")?;
+    let trusted_proxies = proxies.iter().map(|text| text.parse()).collect::<Result<_, _>>();
+    let trusted_proxies = trusted_proxies.map_err(|why| section.wrong("trusted_proxies", why))?;
+    Ok(Server { listen, web, web_port, web_listen, trusted_proxies, stale_after, compress, ..server })
 }
 
 /// `"auto"`, or the number of a level.
@@ -197,9 +225,9 @@ fn read_module(name: &str, all: &Section<'_>) -> Result<Module, Failure> {
     let section = all.section(name, &format!("[module.{name}]"))?;
     let followed = section.table.contains_key("from");
     let known: &[&str] = if followed {
-        &["from", "into", "include", "exclude", "delete_excluded", "paused"]
+        &["from", "into", "include", "exclude", "delete_excluded", "paused", "show_hidden"]
     } else {
-        &["path", "publish", "exclude", "title", "block_lists", "from", "paused"]
+        &["path", "publish", "exclude", "title", "block_lists", "from", "paused", "show_hidden"]
     };
     section.allow(known)?;
     let kind = if followed {
@@ -223,13 +251,14 @@ fn read_module(name: &str, all: &Section<'_>) -> Result<Module, Failure> {
             block_lists: section.boolean("block_lists")?.unwrap_or(true),
         })
     };
-    Ok(Module { name: name.to_owned(), kind, paused: section.boolean("paused")?.unwrap_or(false) })
+    let flag = |key| Ok::<_, Failure>(section.boolean(key)?.unwrap_or(false));
+    Ok(Module { name: name.to_owned(), kind, paused: flag("paused")?, show_hidden: flag("show_hidden")? })
 }
 
 /// Rules of `include`, then those of `exclude`, which may be of both kinds.
 fn read_filter(section: &Section<'_>) -> Result<Filter, Failure> {
-    let kept = section.texts("include")?.into_iter().map(|pattern| format!("+ {pattern}"));
-    let rules: Vec<String> = kept.chain(section.texts("exclude")?).collect();
+    let kept = section.texts("include", PATTERNS)?.into_iter().map(|pattern| format!("+ {pattern}"));
+    let rules: Vec<String> = kept.chain(section.texts("exclude", PATTERNS)?).collect();
     let delete_excluded = section.boolean("delete_excluded")?.unwrap_or(false);
     Filter::parse(rules, delete_excluded).map_err(|why| section.wrong("exclude", why))
 }
@@ -298,15 +327,15 @@ impl<'a> Section<'a> {
         text.map(|text| read(&text).map_err(|why| self.wrong(key, why))).transpose()
     }
 
-    fn texts(&self, key: &str) -> Result<Vec<String>, Failure> {
+    fn texts(&self, key: &str, what: &str) -> Result<Vec<String>, Failure> {
         let list = |item: &'a Item| {
             item.as_array()?.iter().map(|value| value.as_str().map(ToOwned::to_owned)).collect::<Option<Vec<_>>>()
         };
-        Ok(self.value(key, "a list of patterns such as [\"*.tmp\"]", list)?.unwrap_or_default())
+        Ok(self.value(key, &format!("a list of {what}"), list)?.unwrap_or_default())
     }
 
     fn patterns(&self, key: &str) -> Result<Vec<String>, Failure> {
-        let patterns = self.texts(key)?;
+        let patterns = self.texts(key, PATTERNS)?;
         patterns.iter().try_for_each(|pattern| check_pattern(pattern)).map_err(|why| self.wrong(key, why))?;
         Ok(patterns)
     }
@@ -384,13 +413,17 @@ mod tests {
     #[test]
     fn all_settings_are_read() {
         let text = format!(
-            "{SERVER}port = 7\nlisten = \"127.0.0.1\"\nweb = false\nweb_port = 81\nstale_after = \"90s\"\ncompress = 9\n\
+            "{SERVER}port = 7\nlisten = \"127.0.0.1\"\nweb = false\nweb_port = 81\nweb_listen = \"::1\"\n\
+             trusted_proxies = [\"10.0.0.0/8\"]\nstale_after = \"90s\"\ncompress = 9\n\
              [module.own]\npath = \"pub\"\npublish = \"quiet=5m\"\nexclude = [\"*.tmp\"]\ntitle = \"T\"\n\
-             block_lists = false\npaused = true\n[module.far]\nfrom = \"mirra://h:9/far\"\npaused = false\n"
+             block_lists = false\npaused = true\nshow_hidden = true\n[module.far]\nfrom = \"mirra://h:9/far\"\npaused = false\n"
         );
         let config = parse(&text).unwrap();
         assert_eq!(config.server.listen_address().to_string(), "127.0.0.1:7");
         assert_eq!((config.server.web, config.server.web_port), (false, Some(81)));
+        assert_eq!(config.server.web_listen.unwrap().to_string(), "[::1]:81");
+        assert!(config.server.trusted_proxies.iter().all(|net| net.holds("10.9.8.7".parse().unwrap())));
+        assert_eq!(config.modules.iter().map(|module| module.show_hidden).collect::<Vec<_>>(), [true, false]);
         assert_eq!(config.server.stale_after.to_string(), "90s");
         assert_eq!(config.server.compress, Compress::Fixed(Level::THOROUGH));
         assert_eq!(parse(&format!("{SERVER}compress = \"auto\"")).unwrap().server.compress, Compress::Auto);
@@ -424,6 +457,8 @@ mod tests {
         check("[modul.a]", "Mirra.toml", "\"modul\" in the file", "\"module\"");
         check("stale_after = \"soon\"", ":3", "no span of time", "stale_after");
         check("stale_after = \"0s\"", ":3", "ever so fresh", "stale_after");
+        check("trusted_proxies = [\"10.0.0.0/33\"]", ":3", "no address", "correct trusted_proxies");
+        check("trusted_proxies = \"::1\"", ":3", "a list of addresses", "");
         check("compress = 20", ":3", "a level from 0 to 19", "correct compress in [server]");
         check("compress = \"fast\"", ":3", "\"auto\" or a level", "");
         check("[module.a]\npath = \"p\"\npaused = 1", ":5", "true or false", "");

@@ -132,8 +132,9 @@ impl ConfigFile {
             all.insert(&module.name, Item::Table(table));
         }
         let section = all.get_mut(&module.name).and_then(Item::as_table_like_mut).ok_or_else(not_section)?;
-        let paused = ("paused", module.paused.then(|| Value::from(true)));
-        for (key, value) in values(module).map_err(|why| self.wrong(&why))?.into_iter().chain([paused]) {
+        let flags = [("paused", module.paused), ("show_hidden", module.show_hidden)];
+        let flags = flags.map(|(key, set)| (key, set.then(|| Value::from(true))));
+        for (key, value) in values(module).map_err(|why| self.wrong(&why))?.into_iter().chain(flags) {
             match (section.get_mut(key), value) {
                 (Some(_), None) => {
                     section.remove(key);
@@ -275,7 +276,7 @@ mod tests {
             title: title.map(Into::into),
             block_lists: true,
         };
-        Module { name: name.into(), kind: Kind::Own(own), paused: false }
+        Module { name: name.into(), kind: Kind::Own(own), paused: false, show_hidden: false }
     }
 
     #[test]
@@ -306,7 +307,7 @@ mod tests {
             let filter = Filter::parse(rules, true).unwrap();
             let from = crate::tree::address::Address::parse("h/b").unwrap();
             let followed = crate::mirror::config::Followed { from, into: "b".into(), filter };
-            let module = Module { name: "b".into(), kind: Kind::Followed(followed), paused: false };
+            let module = Module { name: "b".into(), kind: Kind::Followed(followed), paused: false, show_hidden: false };
             file.put(&module).unwrap();
             assert_eq!(file.config().module("b"), Some(&module), "{}", file.text());
         }

@@ -14,6 +14,7 @@ use super::config::{Config, Followed, Kind, Module};
 use super::crew::Crew;
 use super::dial::answering;
 use super::failure::{Exit, Failure};
+use super::front::Front;
 use super::line::Line;
 use super::manage;
 use super::monitor::{Monitor, Phase, Stop};
@@ -85,6 +86,12 @@ impl Executor {
         inner.listen(listener)?;
         inner.take_care()?;
         Ok(executor)
+    }
+
+    /// What the web may see of the home.
+    #[must_use]
+    pub fn front(&self) -> Front {
+        Front::new(self.inner.site.clone())
     }
 }
 

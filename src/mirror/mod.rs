@@ -2,8 +2,9 @@
 //! failure.
 //!
 //! What is asked and answered: [`command`] (what can be asked for), [`report`] and [`status`] (what comes of it),
-//! [`failure`] (or does not), [`monitor`] (meanwhile). What is set: [`config`] and [`config_file`], [`keys`] (who this
-//! mirra is), [`init`] (the first run), [`register`] and [`manage`] (a module enters the config, rests, and leaves it).
+//! [`failure`] (or does not), [`monitor`] (meanwhile), in which [`words`] for people. What is set: [`config`] and
+//! [`config_file`], [`keys`] (who this mirra is), [`init`] (the first run), [`register`] and [`manage`] (a module enters
+//! the config, rests, and leaves it).
 //!
 //! What is done: [`executor`] carries out a command. A daemon's `crew` has a thread for each module beside it: `watching`
 //! publishes what changes (hints of the disk go through [`gathering`], `root` looks, by which `block_lists` are made, and
@@ -12,7 +13,8 @@
 //! `take_content` and `apply`). All share a `site`; each module has a `desk`, where its one operation at a time works.
 //!
 //! What others get: [`serve`] answers requests and `serve_follow` those who stay, from the [`catalog`] of modules as they
-//! are [`served`], with what is pushed ([`offers`], [`packs`]).
+//! are [`served`], with what is pushed ([`offers`], [`packs`]); the web sees them through a [`front`], from whom its
+//! [`proxies`] say.
 
 mod block_lists;
 pub mod catalog;
@@ -27,6 +29,7 @@ pub mod executor;
 pub mod failure;
 pub mod filter;
 mod following;
+pub mod front;
 pub mod gate;
 pub mod gathering;
 pub mod ignore;
@@ -46,6 +49,7 @@ pub mod pace;
 pub mod packs;
 mod past;
 mod peers;
+pub mod proxies;
 pub mod register;
 pub mod report;
 mod root;
@@ -64,4 +68,5 @@ mod take_tree;
 mod tally;
 mod trust;
 mod watching;
+pub mod words;
 mod worker;

@@ -36,7 +36,8 @@ pub fn own_module(base: &Path, config: &Config, share: &Share) -> Result<Module,
         )
     })?;
     let path = from_base(base, &share.dir);
-    let paused = config.module(&name).is_some_and(|module| module.paused);
+    let (paused, show_hidden) =
+        config.module(&name).map_or((false, false), |module| (module.paused, module.show_hidden));
     let known = match config.module(&name).map(|module| &module.kind) {
         Some(Kind::Own(own)) if base.join(&own.path) == base.join(&path) => Some(own.clone()),
         Some(kind) => {
@@ -62,6 +63,7 @@ pub fn own_module(base: &Path, config: &Config, share: &Share) -> Result<Module,
             block_lists: known.block_lists,
         }),
         paused,
+        show_hidden,
     })
 }
 
@@ -106,9 +108,10 @@ pub fn followed_module(base: &Path, config: &Config, sync: &Sync) -> Result<Modu
         (known, asked) => known.or(asked).unwrap_or_else(|| PathBuf::from(&name)),
     };
     check_apart(base, &base.join(&into), "sync into")?;
-    let paused = config.module(&name).is_some_and(|module| module.paused);
+    let (paused, show_hidden) =
+        config.module(&name).map_or((false, false), |module| (module.paused, module.show_hidden));
     let filter = filter_of(known.map(|known| &known.filter), sync)?;
-    Ok(Module { name, kind: Kind::Followed(Followed { from, into, filter }), paused })
+    Ok(Module { name, kind: Kind::Followed(Followed { from, into, filter }), paused, show_hidden })
 }
 
 /// The rules that were named now; without any, those that were there before.

@@ -5,6 +5,7 @@
 //! blocking forms for threads that are not part of the runtime. The room knows the protocol and
 //! nothing of trees, disks or what the messages mean.
 
+mod bind;
 mod blocking;
 mod channel;
 mod driver;
@@ -14,6 +15,7 @@ mod handshake;
 mod listen;
 mod stream;
 
+pub use bind::bind;
 pub use channel::{Channel, WeakChannel, accept, connect};
 pub use error::ChannelError;
 pub use handshake::{Check, Params, Peer};

@@ -12,7 +12,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("disk", &["tree", "delta"]),
     ("net", &["protocol"]),
     ("mirror", &["tree", "delta", "protocol", "disk", "net"]),
-    ("control", &["mirror", "disk"]),
+    ("control", &["mirror", "disk", "net"]),
+    ("web", &["mirror", "net", "tree"]),
 ];
 /// The one folder that is not a room: the programs.
 const PROGRAMS: &str = "bin";

@@ -103,7 +103,8 @@ pub(crate) struct Init {
 const RUN_EXAMPLES: &str = "\
 Examples:
   mirra run                           on all addresses, at the port of the config
-  mirra run --listen 127.0.0.1:6008   for this machine alone, at another port";
+  mirra run --listen 127.0.0.1:6008   for this machine alone, at another port
+  mirra run --web-listen [::]:8080    web pages at port 8080 of all addresses";
 
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
@@ -111,6 +112,14 @@ pub(crate) struct Run {
     /// Listen on this address: IP, IP:PORT or [IPV6]:PORT
     #[arg(long, value_name = "ADDR", value_parser = listen)]
     pub(crate) listen: Option<SocketAddr>,
+
+    /// Have the web pages at this address: IP, IP:PORT or [IPV6]:PORT, also where the config wants none
+    #[arg(long, value_name = "ADDR", value_parser = web_listen)]
+    pub(crate) web_listen: Option<SocketAddr>,
+}
+
+fn web_listen(text: &str) -> Result<SocketAddr, String> {
+    mirra::parse_listen(text, mirra::WEB_PORT)
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {

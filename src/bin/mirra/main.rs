@@ -10,10 +10,9 @@ mod screen;
 mod signals;
 mod stats;
 mod status;
-mod words;
 
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -22,7 +21,7 @@ use args::{Init, KeyWord, Line, Word};
 use clap::Parser;
 use mirra::command::{self, Command};
 use mirra::report::Report;
-use mirra::{Address, DEFAULT_PORT, Exit, Failure, Server, Stop};
+use mirra::{Address, DEFAULT_PORT, Exit, Failure, Listen, Opened, Server, Started, Stop, words};
 use screen::Screen;
 use tracing_subscriber::EnvFilter;
 
@@ -65,9 +64,9 @@ fn carry_out(line: Line, screen: &Screen) -> Result<Exit, Failure> {
             if !mirra::is_ready(&home)? {
                 first_run(&home, None, screen)?;
             }
-            run(&home, None, screen)
+            run(&home, Listen::default(), screen)
         }
-        Some(Word::Run(args)) => run(&home, args.listen, screen),
+        Some(Word::Run(args)) => run(&home, Listen { peers: args.listen, web: args.web_listen }, screen),
         Some(Word::Init(args)) => {
             first_run(&home, Some(args), screen)?;
             screen.say("Next: mirra share DIR, or mirra sync HOST MODULE; then mirra run");
@@ -144,19 +143,42 @@ fn has_terminal() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-fn run(home: &Path, listen: Option<SocketAddr>, screen: &Screen) -> Result<Exit, Failure> {
+fn run(home: &Path, listen: Listen, screen: &Screen) -> Result<Exit, Failure> {
     let stop = Stop::new();
     signals::listen_through_hangup(&stop)?;
-    mirra::run(home, listen, &stop, |config, address| {
+    mirra::run(home, listen, &stop, |started| {
+        let Started { config, address, web } = started;
         let modules = match config.modules.len() {
             0 => "no modules yet: mirra share DIR, or mirra sync HOST MODULE".to_owned(),
             1 => "1 module: mirra status".to_owned(),
             some => format!("{some} modules: mirra status"),
         };
         screen.say(&format!("{} listens on {address}; {modules}. Ctrl-C ends it.", config.server.name));
+        match web {
+            Opened::Off => {}
+            Opened::At(at) => screen.say(&format!("Its web pages are at {}", page_of(*at))),
+            Opened::Instead { at, why, fix } => {
+                screen.say(&format!("Its web pages are at {}, not at port 80: {why}. {fix}.", page_of(*at)));
+            }
+            Opened::Nowhere { address, why, fix } => {
+                screen
+                    .shout(&format!("It has no web pages: cannot listen on {address}: {why}. {fix}. All else works."));
+            }
+        }
     })?;
     screen.say("Ended.");
     Ok(Exit::Ok)
+}
+
+/// Where a browser on this machine finds the pages at `at`.
+fn page_of(at: SocketAddr) -> String {
+    let at = if at.ip().is_unspecified() { SocketAddr::from((Ipv4Addr::LOCALHOST, at.port())) } else { at };
+    if at.port() == 80 {
+        let host = at.to_string();
+        format!("http://{}/", host.strip_suffix(":80").unwrap_or(&host))
+    } else {
+        format!("http://{at}/")
+    }
 }
 
 fn share(home: &Path, args: args::Share, screen: &Screen) -> Result<Exit, Failure> {

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `12,034`
-pub(crate) fn count(number: u64) -> String {
+#[must_use]
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.char_indices() {
@@ -16,12 +17,14 @@ pub(crate) fn count(number: u64) -> String {
 }
 
 /// `1 entry`, `12,034 entries`
-pub(crate) fn entries(number: u64) -> String {
+#[must_use]
+pub fn entries(number: u64) -> String {
     format!("{} {}", count(number), if number == 1 { "entry" } else { "entries" })
 }
 
 /// `8.1 GiB`
-pub(crate) fn bytes(number: u64) -> String {
+#[must_use]
+pub fn bytes(number: u64) -> String {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     // Tenths, in whole numbers, so that 1,023.97 KiB is not shown as 1024.0.
     let (mut tenths, mut unit) = (u128::from(number) * 10, 0);
@@ -37,7 +40,8 @@ pub(crate) fn bytes(number: u64) -> String {
 }
 
 /// `3m`, the largest unit alone.
-pub(crate) fn span(time: Duration) -> String {
+#[must_use]
+pub fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -48,32 +52,36 @@ pub(crate) fn span(time: Duration) -> String {
 }
 
 /// `3m old`
-pub(crate) fn age(created_ms: u64, now: SystemTime) -> String {
+#[must_use]
+pub fn age(created_ms: u64, now: SystemTime) -> String {
     format!("{} old", since(created_ms, now))
 }
 
 /// `3m`, the time since a point in time; `0s` before it.
-pub(crate) fn since(at_ms: u64, now: SystemTime) -> String {
+#[must_use]
+pub fn since(at_ms: u64, now: SystemTime) -> String {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     span(now.saturating_sub(Duration::from_millis(at_ms)))
 }
 
 /// `12s`, the time until a point in time; `0s` once it is there.
-pub(crate) fn until(at_ms: u64, now: SystemTime) -> String {
+#[must_use]
+pub fn until(at_ms: u64, now: SystemTime) -> String {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     span(Duration::from_millis(at_ms).saturating_sub(now))
 }
 
 /// Bytes that should be text, as one word that can be read back: what is not printable UTF-8, or would change the order
 /// of what stands around it, is `\\xNN` byte by byte, and a backslash is two.
-pub(crate) fn escaped(bytes: &[u8]) -> String {
+#[must_use]
+pub fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     let hex = |text: &mut String, bytes: &[u8]| bytes.iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
     for piece in bytes.utf8_chunks() {
         for c in piece.valid().chars() {
             match c {
                 '\\' => text.push_str("\\\\"),
-                c if c.is_control() || unseen(c) => hex(&mut text, c.encode_utf8(&mut [0; 4]).as_bytes()),
+                c if is_hidden(c) => hex(&mut text, c.encode_utf8(&mut [0; 4]).as_bytes()),
                 c => text.push(c),
             }
         }
@@ -82,13 +90,19 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
     text
 }
 
-/// Characters without a shape that move or hide others.
-fn unseen(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+/// Whether a character cannot be shown as it is: it controls, or has no shape and moves or hides others.
+#[must_use]
+pub fn is_hidden(c: char) -> bool {
+    let shapeless = matches!(
+        c,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    );
+    c.is_control() || shapeless
 }
 
 /// `2026-11-22T18:30:05Z`, with nanoseconds if they are given, in UTC; the year has as many digits as it takes.
-pub(crate) fn iso(seconds: i64, nanos: Option<u32>) -> String {
+#[must_use]
+pub fn iso(seconds: i64, nanos: Option<u32>) -> String {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Days since 1 March of the year 0, in eras of 400 years, of which all are alike (Hinnant, "chrono-compatible
     // low-level date algorithms").
@@ -106,7 +120,8 @@ pub(crate) fn iso(seconds: i64, nanos: Option<u32>) -> String {
 }
 
 /// At most `width` characters of `text`, the last a dot-dot-dot where there were more; none of them a control character.
-pub(crate) fn cut(text: &str, width: usize) -> String {
+#[must_use]
+pub fn cut(text: &str, width: usize) -> String {
     let mut clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let mut kept: String = clean.by_ref().take(width).collect();
     if clean.next().is_some() {

@@ -1,0 +1,198 @@
+//! What the web may see of a home: each module at one snapshot, files that are what it says, and how things are. Nothing
+//! here changes anything.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::catalog::AllPages;
+use super::config::{Config, Server};
+use super::served::{Newest, Served};
+use super::site::Site;
+use super::status::Transfer;
+use crate::disk::dir::{StatKey, look_fd};
+use crate::disk::index::IndexError;
+use crate::tree::entry::{Body, Entry};
+use crate::tree::hash::{DirId, FileId};
+use crate::tree::name::TreePath;
+use crate::tree::page::PageSource;
+
+/// Other places of a content that are looked at when it is not where the snapshot has it.
+const PLACES_MAX: u32 = 8;
+
+/// A home as the web sees it. Clones see the same.
+#[derive(Clone)]
+pub struct Front {
+    site: Arc<Site>,
+}
+
+impl Front {
+    pub(super) fn new(site: Arc<Site>) -> Self {
+        Self { site }
+    }
+
+    /// Where the home's connections are answered.
+    #[must_use]
+    pub fn runtime(&self) -> Handle {
+        self.site.runtime.clone()
+    }
+
+    /// The settings as they are now.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.site.config_file().config().clone()
+    }
+
+    /// The settings of the mirra as a whole.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        self.site.config_file().config().server.clone()
+    }
+
+    /// How far what goes on with a module is, if anything does.
+    #[must_use]
+    pub fn progress(&self, module: &str) -> Option<Transfer> {
+        self.site.desk(module).look().transfer
+    }
+
+    /// The modules that are served, by name.
+    #[must_use]
+    pub fn modules(&self) -> Vec<Arc<Served>> {
+        self.site.catalog.all()
+    }
+
+    /// A module as it is served now, for one answer; `None` when there is none of that name.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the index cannot be opened once more.
+    pub fn view(&self, module: &str) -> Result<Option<View>, IndexError> {
+        let Some(served) = self.site.catalog.get(module) else { return Ok(None) };
+        let shows_hidden = self.site.config_file().config().module(module).is_some_and(|module| module.show_hidden);
+        let (newest, pages) = (served.held(), AllPages(self.site.index.reader()?));
+        Ok(Some(View { served, newest, pages, shows_hidden }))
+    }
+}
+
+/// A module at one snapshot.
+pub struct View {
+    served: Arc<Served>,
+    newest: Option<Newest>,
+    pages: AllPages,
+    shows_hidden: bool,
+}
+
+/// Why a file of the snapshot cannot be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// What is on the disk is something else at the moment: a change is on its way.
+    Now,
+    /// Only a part of the module is kept here, and this is not in it.
+    Elsewhere,
+}
+
+impl View {
+    /// What is served.
+    #[must_use]
+    pub fn served(&self) -> &Served {
+        &self.served
+    }
+
+    /// The head of the snapshot; `None` before the first one.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Newest> {
+        self.newest.as_ref()
+    }
+
+    /// The top directory of the snapshot; `None` before the first one.
+    #[must_use]
+    pub fn top(&self) -> Option<DirId> {
+        self.newest.as_ref().map(|newest| newest.head.snapshot)
+    }
+
+    /// The pages that the snapshot is made of, as far as they are held.
+    #[must_use]
+    pub fn pages(&self) -> &dyn PageSource {
+        &self.pages
+    }
+
+    /// Whether names that begin with a dot are listed.
+    #[must_use]
+    pub fn shows_hidden(&self) -> bool {
+        self.shows_hidden
+    }
+
+    /// Whether only a part of the module is kept here.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.served.is_partial()
+    }
+
+    /// Opens the file that the snapshot has at `path` as `entry`: the one there, or another with the same content. What is
+    /// opened is, by all that the system knows of a file, the one that was read and hashed.
+    ///
+    /// # Errors
+    /// [`Missing`], wrapped in the error of the index if that is why.
+    pub fn open(&self, path: &TreePath, entry: &Entry) -> Result<Result<Checked, Missing>, IndexError> {
+        let Body::File { size, id, .. } = entry.body else { return Ok(Err(Missing::Now)) };
+        let known = self.pages.0.file(self.served.number, path)?;
+        if let Some(row) = &known
+            && row.id == id
+            && let Some(checked) = self.open_at(path, &row.stat, size, id)
+        {
+            return Ok(Ok(checked));
+        }
+        for (other, stat) in self.pages.0.paths_of(self.served.number, &id, PLACES_MAX)? {
+            if let Some(checked) = self.open_at(&other, &stat, size, id) {
+                return Ok(Ok(checked));
+            }
+        }
+        Ok(Err(if known.is_none() && self.is_partial() { Missing::Elsewhere } else { Missing::Now }))
+    }
+
+    fn open_at(&self, path: &TreePath, stat: &StatKey, size: u64, id: FileId) -> Option<Checked> {
+        let file = self.served.top()?.open_file_at(path).ok()?;
+        let key = look_fd(&file).ok()?.key;
+        (key == *stat && key.size == size).then_some(Checked { file, key, id })
+    }
+}
+
+/// A file that was hashed as it stands there.
+#[derive(Debug)]
+pub struct Checked {
+    file: File,
+    key: StatKey,
+    id: FileId,
+}
+
+impl Checked {
+    /// Its length in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.key.size
+    }
+
+    /// Its content.
+    #[must_use]
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Reads `len` bytes from `at` on.
+    ///
+    /// # Errors
+    /// As `pread(2)`; `InvalidData` when someone has written to the file since it was opened.
+    pub fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, at)?;
+        // Behind the read: a write before it shows in the times. A rename or a second name does in `ctime` alone.
+        let now = look_fd(&self.file)?.key;
+        if (StatKey { ctime: self.key.ctime, ..now }) == self.key {
+            Ok(bytes)
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "the file was written to meanwhile"))
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Directories for programs, and what stands beside the modules.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use super::{Site, Web};
+use crate::fixture::{World, mirra, same, set_mtime, walk};
+
+#[test]
+fn a_directory_as_a_page_as_json_and_as_a_plain_list() {
+    let site = Site::new(|tree| {
+        fs::create_dir_all(tree.join("d/e")).unwrap();
+        for (name, size) in [("b2", 5), ("b10", 3), (".hidden", 1), ("<i>&\"", 2)] {
+            fs::write(tree.join("d").join(name), "x".repeat(size)).unwrap();
+        }
+        fs::write(tree.join("d").join(std::ffi::OsStr::from_bytes(b"\xff\n")), "x").unwrap();
+        fs::write(tree.join("d/README"), "what this is").unwrap();
+        symlink("e", tree.join("d/to")).unwrap();
+        symlink("../..", tree.join("d/out")).unwrap();
+    });
+    let names = |target: &str| -> Vec<String> {
+        let json = site.web.get(target, &[]).expect(200).json();
+        assert_eq!((&json["schema"], &json["module"]), (&"mirra.directory/1".into(), &"m".into()));
+        json["rows"].as_array().unwrap().iter().map(|row| row["href"].as_str().unwrap().to_owned()).collect()
+    };
+    let by_name = ["./e/", "./%3Ci%3E%26%22", "./b2", "./b10", "./out", "./README", "./to", "./%FF%0A"];
+    assert_eq!(names("/m/d/?json"), by_name);
+    assert_eq!(names("/m/d/?json&sort=size&order=desc")[..3], ["./e/", "./README", "./b2"]);
+    assert_eq!(names("/m/d/?json&page=999").len(), by_name.len());
+    let json = site.web.get("/m/d/", &["Accept: application/json"]).expect(200);
+    assert_eq!((json.header("vary"), json.json()["entries"].as_u64()), (Some("Accept"), Some(8)));
+    // Not listed, and there all the same.
+    assert_eq!(site.web.get("/m/d/.hidden", &[]).expect(200).text(), "x");
+    let page = site.web.get("/m/d/", &["Accept: text/html"]).expect(200);
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    assert!(page.text().contains("what this is") && !page.text().contains("<i>") && !page.text().contains("hidden\""));
+    let plain = site.web.get("/m/d/?plain", &[]).expect(200).text();
+    for line in
+        ["<a href=\"./e/?plain\">e/</a>", "<a href=\"./to/?plain\">to/</a>", "<a href=\"./b10\">b10</a>", "&lt;i&gt;"]
+    {
+        assert!(plain.contains(line), "{line}: {plain}");
+    }
+    assert!(!plain.contains("hidden") && !plain.contains("\"./out"), "{plain}");
+    assert_eq!(site.web.get("/m/d/to/?plain", &[]).expect(302).header("location"), Some("/m/d/e/?plain"));
+    assert_eq!(site.web.get("/m/d", &[]).expect(302).header("location"), Some("/m/d/"));
+}
+
+#[test]
+fn an_archive_is_the_tree() {
+    let site = Site::new(|tree| {
+        let deep = tree.join("d").join("x".repeat(120)).join("y".repeat(200));
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("file"), "deep").unwrap();
+        fs::write(tree.join("d/.dot"), vec![7; 1_000_000]).unwrap();
+        fs::write(tree.join("d/empty"), "").unwrap();
+        symlink("z".repeat(150), tree.join("d/link")).unwrap();
+        for i in 0..300 {
+            fs::create_dir(tree.join(format!("d/s{i}"))).unwrap();
+            fs::write(tree.join(format!("d/s{i}/f")), i.to_string()).unwrap();
+        }
+        for entry in ["d/.dot", "d/empty"] {
+            set_mtime(&tree.join(entry), 784_111_777, 0);
+        }
+    });
+    let [one, two] = ["/m/d/?tar", "/m/d?tar"].map(|target| site.web.get(target, &[]));
+    assert_eq!(two.expect(302).header("location"), Some("/m/d/?tar"));
+    let one = one.expect(200);
+    assert_eq!(one.header("content-type"), Some("application/x-tar"));
+    assert_eq!(one.body, site.web.get("/m/d/?tar", &[]).expect(200).body);
+    let place = site.world.place.path().join("unpacked");
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("a.tar"), &one.body).unwrap();
+    let tar = Command::new("tar").args(["xf", "a.tar"]).current_dir(&place).status().unwrap();
+    assert!(tar.success());
+    let seconds = |mut tree: crate::fixture::Tree| {
+        // A header has whole seconds, and what is unpacked of a link has the time of that.
+        tree.values_mut().for_each(|node| node.mtime = (0, 0));
+        tree
+    };
+    same(&seconds(walk(&site.world.tree().join("d"))), &seconds(walk(&place.join("d"))), "unpacked");
+}
+
+#[test]
+fn what_is_signed_can_be_had_and_checked() {
+    let site = Site::new(|tree| fs::write(tree.join("f"), "content").unwrap());
+    let key = mirra(&site.world.root(), &["status", "--json"]).json()["key"].as_str().unwrap().to_owned();
+    let manifest = site.web.get("/-/manifest/m", &[]).expect(200).json();
+    assert_eq!((&manifest["schema"], &manifest["key"]), (&"mirra.manifest/1".into(), &key.clone().into()));
+    let decode = |value: &serde_json::Value| data_encoding::BASE64.decode(value.as_str().unwrap().as_bytes()).unwrap();
+    let root = mirra::tree::signed::Envelope::decode(&decode(&manifest["roots"][0]["envelope"])).unwrap();
+    let authority = mirra::authority_from_text(&key).unwrap();
+    let root = mirra::tree::signed::RootFile::verify_first(&root, &authority).unwrap();
+    let head = mirra::tree::signed::Envelope::decode(&decode(&manifest["head"])).unwrap();
+    let head: mirra::tree::signed::Head = head.verify(&root.head_keys, 1).unwrap();
+    assert_eq!(manifest["snapshot"], head.snapshot.to_string());
+    let file = site.web.get("/m/f", &[]).expect(200);
+    assert_eq!(file.header("x-mirra-snapshot"), manifest["snapshot"].as_str());
+    let status = site.web.get("/-/status.json", &[]).expect(200).json();
+    assert_eq!((&status["schema"], &status["modules"][0]["key"]), (&"mirra.status/1".into(), &key.into()));
+    assert_eq!(site.web.get("/-/healthz", &[]).expect(200).text(), "ok\n");
+    assert!(site.web.get("/robots.txt", &[]).expect(200).text().starts_with("User-agent: *"));
+    assert_eq!(site.web.get("/favicon.ico", &[]).expect(200).header("content-type"), Some("image/svg+xml"));
+    let page = site.web.get("/", &["Accept: text/html"]).expect(200).text();
+    let style = page.split("href=\"").find_map(|rest| rest.split('"').next().filter(|href| href.contains("style.css")));
+    let style = site.web.get(style.unwrap(), &[]).expect(200);
+    assert!(style.header("cache-control").unwrap().contains("immutable"));
+    for nowhere in ["/-/", "/-/none", "/-/manifest/none", "/-/manifest/m/x", "/none/", "/none"] {
+        site.web.get(nowhere, &[]).expect(404);
+    }
+    let problem = site.web.get("/none/?json", &[]).expect(404).json();
+    assert_eq!((&problem["schema"], &problem["status"]), (&"mirra.problem/1".into(), &404.into()));
+}
+
+#[test]
+fn a_node_before_its_first_snapshot_says_so() {
+    let mut world = World::new(|tree| fs::write(tree.join("f"), "content").unwrap());
+    let node = world.node("node");
+    mirra(&node, &["init", "--name", "node", "--no-web"]).expect(0);
+    mirra(&node, &["sync", &world.address(), "m"]).expect(0);
+    world.kill();
+    let web = Web::start(&node, "127.0.0.1:0");
+    for target in ["/m/f", "/m/", "/m/x/y", "/-/manifest/m"] {
+        let reply = web.get(target, &["Accept: text/html"]).expect(503);
+        assert!(reply.header("retry-after").is_some(), "{target}");
+    }
+    let status = web.get("/-/status.json", &[]).expect(200).json();
+    assert_eq!(
+        (&status["modules"][0]["sequence"], &status["modules"][0]["role"]),
+        (&serde_json::Value::Null, &"node".into())
+    );
+    web.get("/", &["Accept: text/html"]).expect(200);
+}
