@@ -263,7 +263,7 @@ fn give_page(shop: &Shop) -> Lie {
         let pages = Message { tag: tag::PAGES, body: pack(&encode(&[ByteBuf::from(page.clone())])) };
         Say::These(vec![match request {
             tag::DESCEND => pages,
-            tag::TREE => Message::new(tag::REFUSED, &Refused(refusal::TOO_LARGE)),
+            tag::TREE => Message::new(tag::BASE_UNKNOWN, &[(); 0]),
             _ => message,
         }])
     })

@@ -19,7 +19,7 @@ use mirra::protocol::batch::BatchWriter;
 use mirra::protocol::change::columns::{Columns, write};
 use mirra::protocol::hello::Hello;
 use mirra::protocol::message::{
-    Chunks, LeafRefs, Message, Module, Poll, Refused, State, WireChange, WireContent, operation, refusal, tag,
+    Chunks, LeafRefs, Message, Module, Poll, State, WireChange, WireContent, operation, refusal, tag,
 };
 use mirra::protocol::noise::SecretKey;
 use mirra::protocol::packed::{pack, pack_with, unpack};
