@@ -265,3 +265,50 @@ pub fn look_up(pages: &dyn PageSource, top: DirId, path: &TreePath) -> Result<Op
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::entry::Meta;
+    use crate::tree::page::Pages;
+
+    fn entry(name: &str, body: Body) -> Entry {
+        let meta = Meta { mode: 0o777, ..Meta::default() };
+        Entry { name: Name::new(name.as_bytes()).unwrap(), meta, body, attributes: vec![] }
+    }
+
+    #[test]
+    fn a_path_is_found_from_wherever_the_last_one_was() {
+        let mut pages = Pages::new();
+        let links: Vec<_> =
+            (0..700).map(|n| entry(&format!("l{n:03}"), Body::Link { target: b"x".to_vec().into() })).collect();
+        let many = build(&links, &mut pages).unwrap();
+        let deep = build(&[entry("few", build(&links[..3], &mut pages).unwrap().body())], &mut pages).unwrap();
+        let top = [entry("a", deep.body()), entry("l001", links[1].body.clone()), entry("many", many.body())];
+        let top = build(&top, &mut pages).unwrap().id;
+        let paths = [
+            "many/l000",
+            "many/l699",
+            "many/l300",
+            "a/few/l001",
+            "a/few/l009",
+            "l001",
+            "a",
+            "",
+            "gone/l000",
+            "l001/x",
+            "a/few",
+            "a/few/l002/x",
+            "many/l001",
+            "many/",
+            "zz",
+        ];
+        let paths: Vec<_> = paths.iter().filter_map(|path| TreePath::new(path.as_bytes()).ok()).collect();
+        let mut finder = PathFinder::new(top);
+        for path in paths.iter().flat_map(|first| paths.iter().flat_map(move |second| [first, second])) {
+            let expected = look_up(&pages, top, path).unwrap();
+            assert_eq!(finder.find(&pages, path).unwrap(), expected.as_ref(), "{path}");
+        }
+        assert!(finder.find(&pages, &paths[0]).unwrap().is_some());
+    }
+}
