@@ -1,10 +1,14 @@
 //! The web, from a socket: what is asked is written byte by byte, what comes is read as it is.
 
+mod browser;
 mod changes;
+mod clients;
+mod devtools;
 mod directories;
 mod downloads;
 mod heads;
 mod paths;
+mod programs;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -39,6 +43,11 @@ impl Web {
             TcpStream::connect(&web).ok()
         });
         started
+    }
+
+    /// Where others find `target`.
+    pub(super) fn url(&self, target: &str) -> String {
+        format!("http://127.0.0.1:{}{target}", self.port)
     }
 
     fn connect(&self) -> TcpStream {
