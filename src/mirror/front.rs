@@ -15,10 +15,12 @@ use super::site::Site;
 use super::status::Transfer;
 use crate::disk::dir::{StatKey, look_fd};
 use crate::disk::index::IndexError;
+use crate::disk::index::heads::HeadState;
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{DirId, FileId};
 use crate::tree::name::TreePath;
 use crate::tree::page::PageSource;
+use crate::tree::signed::Head;
 
 /// Other places of a content that are looked at when it is not where the snapshot has it.
 const PLACES_MAX: u32 = 8;
@@ -116,6 +118,15 @@ impl View {
     #[must_use]
     pub fn pages(&self) -> &dyn PageSource {
         &self.pages
+    }
+
+    /// The last heads that were published, newest first, `limit` of them at most.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn heads(&self, limit: u32) -> Result<Vec<Head>, IndexError> {
+        let stored = self.pages.0.last_heads(self.served.number, HeadState::Published, limit)?;
+        Ok(stored.iter().filter_map(|stored| Newest::of(stored, None)).map(|newest| newest.head).collect())
     }
 
     /// Whether names that begin with a dot are listed.

@@ -183,7 +183,8 @@ fn plain(web: &Web, asked: &Asked, view: View, path: &TreePath, rows: Rows) -> A
     answer.headers_mut().remove(header::CONTENT_LENGTH);
     set(&mut answer, header::CONTENT_SECURITY_POLICY, "default-src 'none'");
     describe(&mut answer, &view);
-    match web.long_stream(Plain::new(view, path.clone(), rows)) {
+    let module = view.served().name.clone();
+    match web.long_stream(&module, Plain::new(view, path.clone(), rows)) {
         Some(body) => *answer.body_mut() = body,
         None => return busy(web, asked),
     }
@@ -201,7 +202,8 @@ fn tar(web: &Web, asked: &Asked, view: View, path: &TreePath, rows: Rows) -> Ans
         format!("attachment; filename*=UTF-8''{}.tar", extended(String::from_utf8_lossy(&name).as_bytes()));
     set(&mut answer, header::CONTENT_DISPOSITION, &attachment);
     describe(&mut answer, &view);
-    match web.long_stream(Tar::new(view, path.clone(), rows, name)) {
+    let module = view.served().name.clone();
+    match web.long_stream(&module, Tar::new(view, path.clone(), rows, name)) {
         Some(body) => *answer.body_mut() = body,
         None => return busy(web, asked),
     }

@@ -50,7 +50,7 @@ pub fn look(
     if let Some(algorithm) = hash {
         return Ok(Outcome::Hash(Wanted { algorithm, checked, name: name.to_vec() }));
     }
-    let mut answer = described(content(web, asked, checked, &version), &version, &view);
+    let mut answer = described(content(web, asked, &view, checked, &version), &version, &view);
     let headers = answer.headers_mut();
     headers.entry(header::CONTENT_TYPE).or_insert_with(|| kind(name));
     if asked.target.asks("download") {
@@ -60,7 +60,7 @@ pub fn look(
 }
 
 /// The bytes that are asked for.
-fn content(web: &Web, asked: &Asked, checked: Checked, version: &Version) -> Answer {
+fn content(web: &Web, asked: &Asked, view: &View, checked: Checked, version: &Version) -> Answer {
     let (size, id) = (checked.size(), checked.id());
     let wanted = one(&asked.headers, &header::RANGE).filter(|_| version.continues(&asked.headers));
     let (status, first, len) = match part(wanted, size) {
@@ -83,7 +83,8 @@ fn content(web: &Web, asked: &Asked, checked: Checked, version: &Version) -> Ans
         set(&mut answer, REPR_DIGEST, &hashes.repr_digest());
     }
     if len > 0 {
-        *answer.body_mut() = web.stream(Stretch { checked, at: first, end: first + len }, Some(len));
+        *answer.body_mut() =
+            web.stream(&view.served().name, Stretch { checked, at: first, end: first + len }, Some(len));
     }
     answer
 }

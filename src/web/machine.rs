@@ -47,6 +47,7 @@ pub fn own(web: &Web, asked: &Asked, names: &[Vec<u8>]) -> Answer {
     let names: Vec<&str> = names.iter().map(|name| std::str::from_utf8(name).unwrap_or_default()).collect();
     match names.as_slice() {
         ["healthz"] => full(StatusCode::OK, TEXT, "ok\n"),
+        ["status"] => status_page(web, asked),
         ["status.json"] => status(web),
         ["manifest", module] => manifest(web, asked, module),
         [file] => {
@@ -71,6 +72,13 @@ pub fn own_file(name: &[u8]) -> Answer {
         b"robots.txt" => full(StatusCode::OK, TEXT, ROBOTS),
         _ => asset(&assets::FAVICON),
     }
+}
+
+fn status_page(web: &Web, asked: &Asked) -> Answer {
+    super::status::page(web, asked).unwrap_or_else(|error| {
+        tracing::error!(error = &*error, "the index fails");
+        FAILED.answer(&web.front, asked, None)
+    })
 }
 
 fn asset(asset: &Asset) -> Answer {

@@ -2,7 +2,7 @@
 //! the signed tree cannot be asked for, and a file whose bytes on disk are not what was read and hashed is not given.
 //!
 //! A connection comes through [`listen`] (within [`limits`], counted by [`caps`], watched by [`meter`]), its request
-//! through [`head`] and [`target`] to [`serve`]. From there it goes to what is the mirra's own ([`machine`]) or into a
+//! through [`head`] and [`target`] to [`serve`]. From there it goes to what is the mirra's own ([`machine`], [`status`]) or into a
 //! [`module`]: [`resolve`] follows names and links through the tree, [`file`] and [`directory`] make the answer. All but
 //! [`serve`] and [`digest`] runs on threads that may wait for the disk; bodies are read as they are taken ([`body`]).
 //!
@@ -32,7 +32,9 @@ pub mod reply;
 pub mod resolve;
 pub mod rows;
 pub mod serve;
+pub mod status;
 pub mod tar;
 pub mod target;
+pub mod traffic;
 
 pub use open::{Opened, open};

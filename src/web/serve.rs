@@ -19,6 +19,7 @@ use super::limits::{HASHES_KEPT, LOOKUPS_MAX, READS_MAX, STREAMS_MAX};
 use super::problem::{BUSY, FAILED};
 use super::reply::{Answer, TEXT, full, set};
 use super::target::{Refused, Target};
+use super::traffic::{Counted, Traffic};
 use super::{machine, module};
 use crate::mirror::clock::now_ms;
 use crate::mirror::front::Front;
@@ -34,6 +35,10 @@ pub struct Web {
     lookups: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     trusted: Vec<Net>,
+    /// What went to visitors.
+    pub traffic: Arc<Traffic>,
+    /// When it began, Unix milliseconds.
+    pub started_ms: u64,
 }
 
 /// What looking comes to.
@@ -55,20 +60,22 @@ impl Web {
     #[must_use]
     pub fn new(front: Front, trusted: Vec<Net>) -> Self {
         let [reads, lookups, streams] = [READS_MAX, LOOKUPS_MAX, STREAMS_MAX].map(|max| Arc::new(Semaphore::new(max)));
-        Self { front, digests: Arc::new(Digests::new(HASHES_KEPT)), reads, lookups, streams, trusted }
+        let (digests, traffic) = (Arc::new(Digests::new(HASHES_KEPT)), Arc::default());
+        Self { front, digests, reads, lookups, streams, trusted, traffic, started_ms: now_ms() }
     }
 
-    /// A body that is read from `source` as it is taken.
+    /// A body of content of `module` that is read from `source` as it is taken.
     #[must_use]
-    pub fn stream(&self, source: impl Source, len: Option<u64>) -> Body {
+    pub fn stream(&self, module: &str, source: impl Source, len: Option<u64>) -> Body {
+        let source = Counted { source, module: module.to_owned(), traffic: self.traffic.clone() };
         Body::Stream(Streamed::new(Box::new(source), len, self.reads.clone()))
     }
 
     /// As [`stream`](Self::stream), for a source that goes through a directory; `None` when there are as many as may be.
     #[must_use]
-    pub fn long_stream(&self, source: impl Source) -> Option<Body> {
+    pub fn long_stream(&self, module: &str, source: impl Source) -> Option<Body> {
         let place = self.streams.clone().try_acquire_owned().ok()?;
-        Some(self.stream(Held { source, _place: place }, None))
+        Some(self.stream(module, Held { source, _place: place }, None))
     }
 
     /// Answers `request` of `peer`.

@@ -115,3 +115,24 @@ fn many_idle_connections_keep_nobody_out() {
     }
     assert_eq!(site.web.get("/m/f", &[]).expect(200).text(), "content");
 }
+
+#[test]
+fn the_status_page_says_what_changed_and_what_was_served() {
+    let site = Site::new(|tree| fs::write(tree.join("f"), vec![7; 3_000_000]).unwrap());
+    let tree = site.world.tree();
+    for name in ["a", "b", "c"] {
+        fs::write(tree.join(name), name).unwrap();
+    }
+    site.world.publish().expect(0);
+    fs::remove_file(tree.join("a")).unwrap();
+    fs::write(tree.join("b"), "more").unwrap();
+    site.world.publish().expect(0);
+    site.web.get("/m/f", &[]).expect(200);
+    let page = site.web.get("/-/status", &[]).expect(200).text();
+    // New, changed and gone, of both snapshots; of the first nothing is known.
+    for said in ["<td>0</td><td>1</td><td>1</td>", "<td>3</td><td>0</td><td>0</td>", "Served"] {
+        assert!(page.contains(said), "{said}: {page}");
+    }
+    let index = site.web.get("/", &[]).expect(200).text();
+    assert!(index.contains("/-/status"), "{index}");
+}
