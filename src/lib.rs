@@ -106,7 +106,7 @@ pub fn run(base: &Path, listen: Listen, stop: &Stop, started: impl FnOnce(&Start
     let address = daemon.address().unwrap_or(address);
     let open = |home, listener| {
         let executor = mirror::executor::Executor::serve(home, listener)?;
-        opened.set(web::open(executor.front(), &config.server, listen.web));
+        opened.set(web::open(executor.front(address.port()), &config.server, listen.web));
         Ok(executor)
     };
     daemon.run(stop, open, || started(&Started { config, address, web: opened.replace(Opened::Off) }))

@@ -88,10 +88,10 @@ impl Executor {
         Ok(executor)
     }
 
-    /// What the web may see of the home.
+    /// What the web may see of the home, which peers call at `port`.
     #[must_use]
-    pub fn front(&self) -> Front {
-        Front::new(self.inner.site.clone())
+    pub fn front(&self, port: u16) -> Front {
+        Front::new(self.inner.site.clone(), port)
     }
 }
 

@@ -29,11 +29,18 @@ const PLACES_MAX: u32 = 8;
 #[derive(Clone)]
 pub struct Front {
     site: Arc<Site>,
+    port: u16,
 }
 
 impl Front {
-    pub(super) fn new(site: Arc<Site>) -> Self {
-        Self { site }
+    pub(super) fn new(site: Arc<Site>, port: u16) -> Self {
+        Self { site, port }
+    }
+
+    /// The port at which peers call this mirra.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where the home's connections are answered.

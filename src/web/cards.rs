@@ -12,7 +12,7 @@ use crate::tree::signed::Envelope;
 #[must_use]
 pub fn site(front: &Front, host: Option<&str>) -> Site {
     let server = front.server();
-    let port = server.listen_address().port();
+    let port = front.port();
     let host = host.unwrap_or("HOST");
     let host = if port == DEFAULT_PORT { host.to_owned() } else { format!("{host}:{port}") };
     Site { name: server.name, host, version: env!("CARGO_PKG_VERSION").to_owned() }

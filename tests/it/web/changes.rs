@@ -135,4 +135,7 @@ fn the_status_page_says_what_changed_and_what_was_served() {
     }
     let index = site.web.get("/", &[]).expect(200).text();
     assert!(index.contains("/-/status"), "{index}");
+    // The port at which it is called, which is not that of the settings.
+    let called = site.world.address().replace("127.0.0.1", "h.example");
+    assert!(index.contains(&format!("mirra sync {called} m <")), "{index}");
 }
