@@ -88,6 +88,7 @@ fn everything(wget: &Program, target: &str) {
         ended.stderr.lines().filter_map(|line| line.split("URL:").nth(1)?.split(' ').next()).collect();
     let once: BTreeSet<&str> = seen.iter().copied().collect();
     assert_eq!(once.len(), seen.len(), "one thing twice: {seen:?}");
+    assert!(!seen.iter().any(|url| url.ends_with("?tar")), "all of it once more: {seen:?}");
     let files = |top: &Path| {
         let found = walk(top).into_keys().map(|path| top.join(String::from_utf8(path).unwrap()));
         let found = found.filter(|path| path.is_file()).map(|path| {
