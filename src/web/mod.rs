@@ -3,7 +3,7 @@
 //!
 //! A connection comes through [`listen`] (within [`limits`], counted by [`caps`], watched by [`meter`]), its request
 //! through [`head`] and [`target`] to [`serve`]. From there it goes to what is the mirra's own ([`machine`], [`status`]) or into a
-//! [`module`]: [`resolve`] follows names and links through the tree, [`file`] and [`directory`] make the answer. All but
+//! [`module`]: [`resolve`] follows names and links through the tree, [`mod@file`] and [`directory`] make the answer. All but
 //! [`serve`] and [`digest`] runs on threads that may wait for the disk; bodies are read as they are taken ([`body`]).
 //!
 //! [`pages`] is how it looks: functions from values to HTML. [`open()`] takes the port.

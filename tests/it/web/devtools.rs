@@ -72,6 +72,12 @@ impl Browser {
     /// Does `method` and gives what it gives.
     #[track_caller]
     pub(super) fn call(&mut self, method: &str, params: Value) -> Value {
+        self.attempt(method, params).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// Does `method` and gives what it gives, or the browser's reason against it.
+    #[track_caller]
+    fn attempt(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.asked += 1;
         let mut order = json!({"id": self.asked, "method": method, "params": params});
         if let Some(session) = &self.session {
@@ -81,8 +87,10 @@ impl Browser {
         loop {
             let mut message = self.next();
             if message["id"] == self.asked {
-                assert_eq!(message["error"], Value::Null, "{method}");
-                return message["result"].take();
+                return match message["error"].take() {
+                    Value::Null => Ok(message["result"].take()),
+                    error => Err(error),
+                };
             }
             self.events.push(message);
         }
@@ -117,13 +125,19 @@ impl Browser {
     /// Clicks on what `selector` finds first, which leads to `url`.
     #[track_caller]
     pub(super) fn click(&mut self, selector: &str, url: &str) {
-        self.eval(&format!("document.querySelector({}).click()", json!(selector)));
+        let selector = json!(selector);
+        // The click itself waits until the answer to it is out, so that the page that gives it is still there.
+        self.eval(&format!("void setTimeout((found) => found.click(), 0, document.querySelector({selector}))"));
         self.arrive(url);
     }
 
+    /// Waits until `url` is shown. A page that goes while it is asked answers with an error: it is asked again.
     fn arrive(&mut self, url: &str) {
         let there = format!("document.readyState === 'complete' && location.href === {}", json!(url));
-        wait_for(url, || (self.eval(&there) == true).then_some(()));
+        wait_for(url, || {
+            let answer = self.attempt("Runtime.evaluate", json!({"expression": there, "returnByValue": true}));
+            answer.is_ok_and(|answer| answer["result"]["value"] == true).then_some(())
+        });
     }
 
     /// Fetches `url` as a file, and gives its bytes.
