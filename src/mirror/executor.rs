@@ -6,7 +6,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 
 use super::clock::now_ms;
 use super::command::{self, Command, Execute};
@@ -24,7 +23,7 @@ use super::register::{followed_module, own_module};
 use super::report::{Following, Published, PublishedAll, Report, Role};
 use super::root::Root;
 use super::seeds;
-use super::serve::{ANSWERS_MAX, serve};
+use super::serve::{Room, serve};
 use super::site::Site;
 use super::take_tree::index_failure;
 use crate::disk::home::Home;
@@ -119,9 +118,9 @@ impl Inner {
             tokio::net::TcpListener::from_std(listener).map_err(failed)?
         };
         let params = answering(site.keys.channel_secret(), site.keys.certificate(now_ms()).encode());
-        let (catalog, answers) = (site.catalog.clone(), Arc::new(Semaphore::new(ANSWERS_MAX)));
+        let (catalog, room) = (site.catalog.clone(), Room::default());
         site.runtime.spawn(async move {
-            let serve = move |channel, _| serve(channel, catalog.clone(), answers.clone());
+            let serve = move |channel, _| serve(channel, catalog.clone(), room.clone());
             Listener::from_socket(socket).run(params, serve).await;
         });
         Ok(())

@@ -15,46 +15,59 @@ use crate::protocol::message::{Message, refusal, tag};
 use crate::protocol::sender::{Answer, Output};
 
 /// Requests that are answered at the same time, over all connections; further ones wait their turn.
-pub const ANSWERS_MAX: usize = 128;
+const ANSWERS_MAX: usize = 128;
+/// Answers that pack content with what went before as its history at the same time: that takes some 20 MB each. Others
+/// pack each batch by itself.
+const HISTORIES_MAX: usize = 16;
 /// Requests of one connection that are answered at the same time: nobody can keep all others waiting.
 const ANSWERS_EACH_MAX: usize = 16;
 
+/// What all connections share.
+#[derive(Debug, Clone)]
+pub struct Room {
+    answers: Arc<Semaphore>,
+    histories: Arc<Semaphore>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { answers: Arc::new(Semaphore::new(ANSWERS_MAX)), histories: Arc::new(Semaphore::new(HISTORIES_MAX)) }
+    }
+}
+
 /// Answers a peer until its connection ends.
-pub async fn serve(channel: Channel, catalog: Arc<Catalog>, answers: Arc<Semaphore>) {
+pub async fn serve(channel: Channel, catalog: Arc<Catalog>, room: Room) {
     let own = Arc::new(Semaphore::new(ANSWERS_EACH_MAX));
     while let Some(stream) = channel.accept_stream().await {
-        let (catalog, answers, own) = (catalog.clone(), answers.clone(), own.clone());
+        let (catalog, room, own) = (catalog.clone(), room.clone(), own.clone());
         tokio::spawn(async move {
-            if let Err(error) = begin(stream, catalog, answers, own).await {
+            if let Err(error) = begin(stream, catalog, room, own).await {
                 tracing::debug!(%error, "a request was not answered to its end");
             }
         });
     }
 }
 
-async fn begin(
-    stream: Stream,
-    catalog: Arc<Catalog>,
-    answers: Arc<Semaphore>,
-    own: Arc<Semaphore>,
-) -> Result<(), ChannelError> {
+async fn begin(stream: Stream, catalog: Arc<Catalog>, room: Room, own: Arc<Semaphore>) -> Result<(), ChannelError> {
     let Some(request) = stream.recv().await? else { return Ok(()) };
     let request = Message { tag: request.tag, body: request.body };
     if request.tag == tag::FOLLOW {
         return follow(stream, &catalog, &request).await;
     }
     // Its own turn first: who waits for that holds nothing that others need.
-    let (Ok(own), Ok(place)) = (own.acquire_owned().await, answers.acquire_owned().await) else { return Ok(()) };
+    let (Ok(own), Ok(place)) = (own.acquire_owned().await, room.answers.acquire_owned().await) else { return Ok(()) };
     let answered = tokio::task::spawn_blocking(move || {
-        let answered = answer(&catalog, &stream, &request);
-        drop((own, place));
+        let content = request.tag == tag::CONTENT;
+        let history = if content { room.histories.try_acquire_owned().ok() } else { None };
+        let answered = answer(&catalog, &stream, &request, history.is_some());
+        drop((own, place, history));
         answered
     });
     answered.await.unwrap_or(Err(ChannelError::Lost))
 }
 
-/// Answers one request.
-fn answer(catalog: &Arc<Catalog>, stream: &Stream, request: &Message) -> Result<(), ChannelError> {
+/// Answers one request; with `history`, batches may have those before them as theirs.
+fn answer(catalog: &Arc<Catalog>, stream: &Stream, request: &Message, history: bool) -> Result<(), ChannelError> {
     let library = match catalog.library() {
         Ok(library) => library.bound(stream.handshake_hash()),
         Err(error) => {
@@ -64,7 +77,7 @@ fn answer(catalog: &Arc<Catalog>, stream: &Stream, request: &Message) -> Result<
         }
     };
     let mut answer = Answer::start(&library, request);
-    let mut controller = Controller::new(catalog.compress());
+    let mut controller = Controller::new(catalog.compress(), history);
     let backlog = || Backlog { bytes: stream.pending(), held: stream.is_held() };
     loop {
         answer.set_effort(controller.next(backlog()));
@@ -72,7 +85,7 @@ fn answer(catalog: &Arc<Catalog>, stream: &Stream, request: &Message) -> Result<
         let output = answer.next_output();
         match output {
             Output::Message(message) => {
-                controller.made(answer.literals() - before, message.body.len(), begun.elapsed(), backlog());
+                controller.made(answer.literals() - before, begun.elapsed(), backlog());
                 stream.blocking_send(message.tag, message.body)?;
             }
             Output::Wait => answer.handle(receive(stream)?.as_ref()),

@@ -3,12 +3,14 @@
 //! Body: `[batch.steps-length]`, `[batch.literals-length]`, `[batch.prefix-length]`, each u32 big-endian (of the literals the
 //! unpacked bytes), `[batch.packing]` u8, then the steps, then the literals to the end. Bit 0 of the packing says that
 //! the literals are one zstd frame whose history is the prefix, bit 1 that the steps are packed (their length then
-//! counts the packed form).
+//! counts the packed form), bit 2 that the literals are the next part of the answer's stream ([`history`](super::history)).
 
-use super::compress;
-use super::effort::Effort;
+use super::compress::{self, Level};
+use super::effort::{Effort, SMALL};
+use super::history::{Packer, Unpacker};
 use super::limits::{
-    BATCH_HEAD_LEN, BATCH_LITERALS_MAX, BATCH_PREFIX_MAX, BATCH_STEPS_BYTES_MAX, BATCH_STEPS_MAX, CONTEXT_LEN,
+    BATCH_HEAD_LEN, BATCH_LITERALS_MAX, BATCH_PREFIX_MAX, BATCH_STEPS_BYTES_MAX, BATCH_STEPS_MAX, BATCH_TARGET,
+    CONTEXT_LEN,
 };
 use super::message::{Message, tag};
 use super::packed::{pack, unpack, unpack_exactly};
@@ -86,12 +88,13 @@ pub struct Batch<'a> {
     /// Bytes of context.
     pub prefix_len: usize,
     literals_len: usize,
-    packed: bool,
+    packing: u8,
     literals: &'a [u8],
 }
 
 const PACKED_LITERALS: u8 = 1;
 const PACKED_STEPS: u8 = 2;
+const IN_STREAM: u8 = 4;
 
 impl<'a> Batch<'a> {
     /// Decodes head and steps, and checks that the lengths of the literals add up.
@@ -108,8 +111,11 @@ impl<'a> Batch<'a> {
         bounded("steps of a batch", steps_len as u64, BATCH_STEPS_BYTES_MAX as u64)?;
         bounded("literals of a batch", literals_len as u64, BATCH_LITERALS_MAX as u64)?;
         bounded("prefix of a batch", prefix_len as u64, BATCH_PREFIX_MAX as u64)?;
-        if packing & !(PACKED_LITERALS | PACKED_STEPS) != 0 {
+        if packing & !(PACKED_LITERALS | PACKED_STEPS | IN_STREAM) != 0 {
             return Err(rule("its packing is unknown"));
+        }
+        if packing & (PACKED_LITERALS | IN_STREAM) == PACKED_LITERALS | IN_STREAM {
+            return Err(rule("its literals are packed in two ways"));
         }
         let (steps, literals) = rest.split_at_checked(steps_len).ok_or_else(|| rule("the steps are cut"))?;
         let steps = if packing & PACKED_STEPS == 0 { decode_steps(steps)? } else { decode_steps(&unpack(steps)?)? };
@@ -131,7 +137,7 @@ impl<'a> Batch<'a> {
         if old.is_none_or(|old| old > prefix_len as u64) && prefix_len > 0 {
             return Err(rule("its context is longer than its prefix"));
         }
-        Ok(Self { steps, prefix_len, literals_len, packed: packing & PACKED_LITERALS != 0, literals })
+        Ok(Self { steps, prefix_len, literals_len, packing, literals })
     }
 
     /// What the literals take as they stand here.
@@ -140,16 +146,38 @@ impl<'a> Batch<'a> {
         self.literals.len()
     }
 
-    /// The literal bytes, unpacked with `prefix` as their context.
+    /// Whether it can be read without the batches before it.
+    #[must_use]
+    pub fn stands_alone(&self) -> bool {
+        self.packing & IN_STREAM == 0
+    }
+
+    /// The literal bytes of one that stands alone, unpacked with `prefix` as their context.
     ///
     /// # Errors
     /// [`Malformed`] when they are not exactly what the head says.
     pub fn literals(&self, prefix: &[u8]) -> Result<Vec<u8>, Malformed> {
-        let wrong = || Malformed::Rule { what: "batch", rule: "its literals are not of the named length" };
-        if !self.packed {
-            return if self.literals.len() == self.literals_len { Ok(self.literals.to_vec()) } else { Err(wrong()) };
+        let literals = match self.packing & (PACKED_LITERALS | IN_STREAM) {
+            0 if self.literals.len() == self.literals_len => Some(self.literals.to_vec()),
+            PACKED_LITERALS => unpack_exactly(self.literals, self.literals_len, prefix),
+            _ => None,
+        };
+        literals.ok_or(Malformed::Rule { what: "batch", rule: "its literals are not of the named length" })
+    }
+
+    /// As [`literals`](Self::literals), for a batch of an answer that has `stream`; `None` before its first part.
+    ///
+    /// # Errors
+    /// [`Malformed`] when they are not exactly what the head says. The stream is of no further use then.
+    pub fn literals_in(&self, stream: &mut Option<Unpacker>, prefix: &[u8]) -> Result<Vec<u8>, Malformed> {
+        if self.stands_alone() {
+            return self.literals(prefix);
         }
-        unpack_exactly(self.literals, self.literals_len, prefix).ok_or_else(wrong)
+        if stream.is_none() {
+            *stream = Unpacker::new();
+        }
+        let literals = stream.as_mut().and_then(|stream| stream.unpack(self.literals, self.literals_len));
+        literals.ok_or(Malformed::Rule { what: "batch", rule: "its part of the stream is not of the named length" })
     }
 }
 
@@ -163,7 +191,22 @@ pub struct BatchWriter {
     effort: Effort,
     /// Bytes of literals in all batches so far.
     packed: u64,
+    stream: Stream,
 }
+
+/// The stream of an answer, of which literals can be parts.
+#[derive(Debug, Default)]
+enum Stream {
+    /// It has no part yet.
+    #[default]
+    Fresh,
+    Open(Packer),
+    /// It failed: what was to come of it can never be read.
+    Broken,
+}
+
+/// How many times longer than its context a batch is packed without it, in the stream: what came before is worth more.
+const LONGER_THAN_CONTEXT: usize = 4;
 
 impl BatchWriter {
     /// How batches are made from here on.
@@ -187,8 +230,7 @@ impl BatchWriter {
     #[must_use]
     pub fn is_full(&self, more: usize) -> bool {
         let size = self.literals.len() + more;
-        !self.steps.is_empty() && size > self.effort.target
-            || self.steps.len() + self.lengths / 4 >= BATCH_STEPS_MAX / 2
+        !self.steps.is_empty() && size > BATCH_TARGET || self.steps.len() + self.lengths / 4 >= BATCH_STEPS_MAX / 2
     }
 
     /// Whether so many bytes of context have no place in it.
@@ -270,6 +312,7 @@ impl BatchWriter {
     pub fn take_with_context(&mut self) -> (Message, Vec<u8>) {
         let mut done = std::mem::take(self);
         (self.effort, self.packed) = (done.effort, done.packed + done.literals.len() as u64);
+        self.stream = std::mem::take(&mut done.stream);
         let (mut steps, mut packing) = (encode_steps(&done.steps), 0);
         if steps.len() > STEPS_PACKED_FROM {
             let packed = pack(&steps);
@@ -281,14 +324,21 @@ impl BatchWriter {
         // What is left of a change is small beside what it would be, and the receiver waits for little else.
         let rebuilt = done.steps.iter().any(Step::is_matched);
         let level = done.effort.level_for(done.literals.len(), rebuilt);
-        let packed = compress::literals(&done.literals, &done.prefix, level);
-        if packed.is_some() {
+        let mut literals = None;
+        if let Some(part) = self.in_stream(&done, level) {
+            packing |= IN_STREAM;
+            done.prefix.clear();
+            literals = Some(part);
+        } else if let Some(packed) = compress::literals(&done.literals, &done.prefix, level) {
             packing |= PACKED_LITERALS;
-        }
-        if !packed.as_ref().is_some_and(|packed| packed.uses_prefix) {
+            if !packed.uses_prefix {
+                done.prefix.clear();
+            }
+            literals = Some(packed.frame);
+        } else {
             done.prefix.clear();
         }
-        let literals = packed.as_ref().map_or(&done.literals, |packed| &packed.frame);
+        let literals = literals.as_ref().unwrap_or(&done.literals);
         let mut body = Vec::with_capacity(BATCH_HEAD_LEN + steps.len() + literals.len());
         for length in [steps.len(), done.literals.len(), done.prefix.len()] {
             body.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
@@ -297,6 +347,29 @@ impl BatchWriter {
         body.extend_from_slice(&steps);
         body.extend_from_slice(literals);
         (Message { tag: tag::BATCH, body }, done.prefix)
+    }
+}
+
+impl BatchWriter {
+    /// The literals of `done` as the next part of the stream, if they are packed so.
+    fn in_stream(&mut self, done: &Self, level: Level) -> Option<Vec<u8>> {
+        let (literals, prefix) = (done.literals.len(), done.prefix.len());
+        let begins = matches!(self.stream, Stream::Fresh);
+        let fits = prefix.saturating_mul(LONGER_THAN_CONTEXT) <= literals && literals > if begins { SMALL } else { 0 };
+        if !self.effort.history || !fits || !compress::is_worth_it(&done.literals, level) {
+            return None;
+        }
+        let mut packer = match std::mem::replace(&mut self.stream, Stream::Broken) {
+            Stream::Fresh => Packer::new()?,
+            Stream::Open(packer) => packer,
+            Stream::Broken => return None,
+        };
+        // Another level ends the history: what is rebuilt or small is not worth that.
+        let large = literals > SMALL && !done.steps.iter().any(Step::is_matched);
+        let level = packer.level().filter(|_| !large).unwrap_or(level);
+        let part = packer.pack(&done.literals, level)?;
+        self.stream = Stream::Open(packer);
+        Some(part)
     }
 }
 

@@ -65,10 +65,23 @@ impl Level {
     }
 }
 
+impl Level {
+    /// As [`tuned`](Self::tuned), for a stream: its tables are made once, and have to reach over its window.
+    pub(super) fn for_streams(self) -> (i32, Vec<CParameter>) {
+        use CParameter::{ChainLog, HashLog, SearchLog};
+        match self.0 {
+            0..=6 => (i32::from(self.0), Vec::new()),
+            7..=12 => (i32::from(self.0), vec![HashLog(20), ChainLog(20)]),
+            13..=16 => (16, vec![HashLog(20), ChainLog(20), SearchLog(u32::from(self.0 - 11))]),
+            _ => (i32::from(self.0), vec![HashLog(20), ChainLog(21)]),
+        }
+    }
+}
+
 /// The literals as a zstd frame with `prefix` as its history, or `None` where they do not shrink.
 #[must_use]
 pub fn literals(literals: &[u8], prefix: &[u8], level: Level) -> Option<Packed> {
-    if level == Level::NONE || literals.len() > SAMPLED_FROM && !shrinks(literals) {
+    if !is_worth_it(literals, level) {
         return None;
     }
     let pack = |prefix: &[u8]| {
@@ -80,6 +93,12 @@ pub fn literals(literals: &[u8], prefix: &[u8], level: Level) -> Option<Packed> 
     let without = if prefix.is_empty() || literals.len() > BOTH_WAYS_MAX { None } else { pack(&[]) };
     let smallest = [with, without].into_iter().flatten().min_by_key(|packed| packed.frame.len());
     smallest.filter(|packed| packed.frame.len() < literals.len())
+}
+
+/// Whether literals are packed at that level.
+#[must_use]
+pub fn is_worth_it(literals: &[u8], level: Level) -> bool {
+    level != Level::NONE && (literals.len() <= SAMPLED_FROM || shrinks(literals))
 }
 
 /// Whether a sample of the data shrinks by 3 % at least.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::compress::Level;
-use super::limits::{BATCH_TARGET, BATCH_TARGET_LONG};
+use super::limits::BATCH_TARGET;
 
 /// What the operator says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,8 +28,8 @@ pub struct Effort {
     pub small: Level,
     /// For what is new in files that are rebuilt: little beside what it would be without their old versions.
     pub rebuilt: Level,
-    /// Bytes of literals that are gathered in one batch.
-    pub target: usize,
+    /// Whether literals may be packed with those of earlier batches as their history, which takes memory.
+    pub history: bool,
 }
 
 /// What has been packed for an answer and not been carried by the line.
@@ -55,8 +55,9 @@ pub struct Controller {
     begun: Backlog,
     /// Bytes of literals so far.
     literals: u64,
-    /// Whether the last batch shrank.
-    shrank: bool,
+    /// Bytes of literals since the last step.
+    stood: u64,
+    history: bool,
 }
 
 /// A level, and how long it takes against [`Level::FAST`].
@@ -75,8 +76,10 @@ const STEPS: [Step; 5] = [
 ];
 /// The step while nothing is known of the line.
 const START: usize = 1;
-/// The step from which batches may be long: only there do they become smaller by it.
-const LONG: usize = 3;
+/// Bytes of literals between two steps up, as each ends the history of what follows; and those at the beginning of an answer,
+/// when there is little history to lose.
+const STAND: u64 = 8 * 1024 * 1024;
+const BEGINNING: u64 = 2 * STAND;
 /// Nanoseconds for a byte at a cost of 1 before anything was measured, and at least: data that does not shrink takes
 /// next to no time, and says nothing of what comes behind it.
 const UNIT: f64 = 3.5;
@@ -91,7 +94,7 @@ const FASTER: f64 = 1.5;
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { level: Level::FAST, small: Level::THOROUGH, rebuilt: Level::THOROUGH, target: BATCH_TARGET }
+        Self { level: Level::FAST, small: Level::THOROUGH, rebuilt: Level::THOROUGH, history: false }
     }
 }
 
@@ -108,43 +111,43 @@ impl Effort {
 }
 
 impl Controller {
-    /// For an answer that begins.
+    /// For an answer that begins, and may use `history` or not.
     #[must_use]
-    pub fn new(setting: Compress) -> Self {
+    pub fn new(setting: Compress, history: bool) -> Self {
         let begun = Backlog { bytes: 0, held: false };
-        Self { setting, step: START, unit: UNIT, rate: None, begun, literals: 0, shrank: false }
+        Self { setting, step: START, unit: UNIT, rate: None, begun, literals: 0, stood: 0, history }
     }
 
     /// How to make the next batch, when so much waits.
     pub fn next(&mut self, backlog: Backlog) -> Effort {
         if let Compress::Fixed(level) = self.setting {
-            return Effort { level, small: level, rebuilt: level, target: BATCH_TARGET };
+            return Effort { level, small: level, rebuilt: level, history: self.history };
         }
         self.begun = backlog;
         let young = self.literals < LONG_ANSWER;
         let time = self.time_for(backlog);
         let fits = |step: usize| STEPS.get(step).is_some_and(|at| self.takes(at, BATCH_TARGET) <= time);
         let highest = (0..STEPS.len()).rev().find(|step| fits(*step)).unwrap_or(0);
-        if self.rate.is_some() {
-            self.step = highest.min(self.step + 1);
+        if self.rate.is_some() && (highest < self.step || self.stood >= STAND || self.literals < BEGINNING) {
+            let step = highest.min(self.step + 1);
+            self.stood = if step == self.step { self.stood } else { 0 };
+            self.step = step;
         }
         let level = self.at().and_then(|at| Level::new(at.level)).unwrap_or(Level::FAST);
         let rebuilt = level.max(Level::THOROUGH);
         let small = if young { rebuilt } else { level };
-        let long =
-            self.step >= LONG && self.shrank && self.at().is_some_and(|at| self.takes(at, BATCH_TARGET_LONG) <= time);
-        Effort { level, small, rebuilt, target: if long { BATCH_TARGET_LONG } else { BATCH_TARGET } }
+        Effort { level, small, rebuilt, history: self.history }
     }
 
-    /// Says that a message was made of `literals` bytes of them and has `sent` bytes, that this took `took`, and what was
-    /// left then of what waited before.
-    pub fn made(&mut self, literals: u64, sent: usize, took: Duration, left: Backlog) {
+    /// Says that a message was made of `literals` bytes of them, that this took `took`, and what was left then of what waited
+    /// before.
+    pub fn made(&mut self, literals: u64, took: Duration, left: Backlog) {
         self.literals = self.literals.saturating_add(literals);
+        self.stood = self.stood.saturating_add(literals);
         self.measure(took, left);
         if literals <= SMALL as u64 {
             return;
         }
-        self.shrank = (sent as u64) < literals - literals / 8;
         let cost = self.at().map_or(1.0, |at| at.cost);
         let unit = took.as_nanos() as f64 / literals as f64 / cost;
         self.unit = ((self.unit + unit) / 2.0).max(UNIT_MIN);
@@ -197,7 +200,7 @@ mod tests {
 
     /// `line` in bytes a second, `unit` in nanoseconds for a byte at level 3; a batch shrinks to `ratio`.
     fn run(setting: Compress, line: f64, unit: f64, ratio: f64, seconds: f64) -> Run {
-        let mut controller = Controller::new(setting);
+        let mut controller = Controller::new(setting, true);
         let (mut now, mut queue, mut idle, mut efforts) = (0.0, 0.0, 0.0, Vec::new());
         let mut pass = |time: f64, queue: &mut f64, now: &mut f64| {
             idle += (time - *queue / line).max(0.0);
@@ -209,11 +212,11 @@ mod tests {
             let effort = controller.next(backlog);
             efforts.push((now, effort));
             let step = STEPS.iter().find(|step| step.level >= effort.level.number());
-            let took = if ratio < 1.0 { unit * step.unwrap().cost } else { 1.0 } * effort.target as f64 / 1e9;
+            let took = if ratio < 1.0 { unit * step.unwrap().cost } else { 1.0 } * BATCH_TARGET as f64 / 1e9;
             pass(took, &mut queue, &mut now);
-            let sent = ratio * effort.target as f64;
+            let sent = ratio * BATCH_TARGET as f64;
             let left = Backlog { bytes: queue as usize, held: false };
-            controller.made(effort.target as u64, sent as usize, Duration::from_secs_f64(took), left);
+            controller.made(BATCH_TARGET as u64, Duration::from_secs_f64(took), left);
             if queue > QUEUE {
                 let time = (queue - QUEUE) / line;
                 pass(time, &mut queue, &mut now);
@@ -247,28 +250,22 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_shrink_is_sent_in_batches_that_are_not_longer() {
-        let run = run(Compress::Auto, 2.5e6, 3.5, 1.0, 30.0);
-        assert!(run.efforts.iter().all(|(_, effort)| effort.target == BATCH_TARGET));
-    }
-
-    #[test]
     fn a_receiver_that_lets_nothing_come_is_no_thin_line() {
-        let mut controller = Controller::new(Compress::Auto);
+        let mut controller = Controller::new(Compress::Auto, true);
         let backlog = Backlog { bytes: 1024 * 1024, held: false };
         controller.next(backlog);
-        controller.made(3_000_000, 400_000, Duration::from_millis(10), Backlog { bytes: 1_000_000, held: false });
+        controller.made(3_000_000, Duration::from_millis(10), Backlog { bytes: 1_000_000, held: false });
         for i in 0..100u64 {
             let backlog = Backlog { bytes: 1024 * 1024, held: true };
             let effort = controller.next(backlog);
-            controller.made(3_000_000, 400_000, Duration::from_millis(10), backlog);
+            controller.made(3_000_000, Duration::from_millis(10), backlog);
             assert!(i < 2 || effort.level <= Level::FAST, "{i}: {effort:?}");
         }
     }
 
     #[test]
     fn what_is_small_is_packed_well_and_a_fixed_level_is_kept() {
-        let effort = Controller::new(Compress::Auto).next(Backlog { bytes: 0, held: false });
+        let effort = Controller::new(Compress::Auto, true).next(Backlog { bytes: 0, held: false });
         assert_eq!(
             (effort.level_for(SMALL, false), effort.level_for(SMALL + 1, false)),
             (Level::THOROUGH, Level::new(6).unwrap())
@@ -281,13 +278,13 @@ mod tests {
 
     #[test]
     fn strange_clocks_and_backlogs_lead_to_no_strange_effort() {
-        let mut controller = Controller::new(Compress::Auto);
+        let mut controller = Controller::new(Compress::Auto, true);
         let sizes = [0, usize::MAX, 1, 7, usize::MAX, 0];
         for (bytes, left) in sizes.into_iter().flat_map(|bytes| sizes.map(|left| (bytes, left))) {
             for took in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
                 let effort = controller.next(Backlog { bytes, held: false });
-                assert!(effort.level <= Level::MAX && effort.target <= BATCH_TARGET_LONG, "{effort:?}");
-                controller.made(u64::MAX, usize::MAX, took, Backlog { bytes: left, held: false });
+                assert!(effort.level <= Level::MAX, "{effort:?}");
+                controller.made(u64::MAX, took, Backlog { bytes: left, held: false });
             }
         }
     }

@@ -205,8 +205,6 @@ pub const FILES_WAITING_MAX: usize = 32 * 1024 * 1024;
 
 /// Bytes of literals that a sender gathers in one batch.
 pub const BATCH_TARGET: usize = 2 * 1024 * 1024;
-/// As [`BATCH_TARGET`], where the line is thin and the data shrinks.
-pub const BATCH_TARGET_LONG: usize = 4 * 1024 * 1024;
 /// Bytes of literals in one batch, at most.
 pub const BATCH_LITERALS_MAX: usize = 8 * 1024 * 1024;
 /// Steps in one batch.
@@ -222,6 +220,9 @@ pub const BATCH_PREFIX_MAX: usize = 8 * 1024 * 1024;
 pub const OLD_LEAST: u64 = 256;
 /// Bytes of the head of a batch.
 pub const BATCH_HEAD_LEN: usize = 13;
+/// Literals that batches have as their history, as a power of two of bytes: both ends hold so many for each answer that uses
+/// it, and the receiver refuses a window that is wider.
+pub const HISTORY_WINDOW_LOG: u32 = 23;
 /// Bytes of one batch on the wire.
 pub const BATCH_MAX: u32 = (BATCH_HEAD_LEN + BATCH_STEPS_BYTES_MAX + BATCH_LITERALS_MAX + 64 * 1024) as u32;
 

@@ -6,7 +6,7 @@
 //! 1. The channel: [`preface`] (the eight clear bytes), [`noise`] (the handshake and the two cipher directions), [`hello`]
 //!    (what both sides state inside it), [`record`] (one unit on the wire), [`connection`] (streams, credit, timers).
 //! 2. What travels on a stream: [`message`] (the whole vocabulary), [`packed`] (records in a zstd frame), [`batch`] (steps
-//!    and literals, which [`compress`] packs as hard as [`effort`] says), [`change`] (what leads from one tree to another).
+//!    and literals, which [`compress`] packs as hard as [`effort`] says, with those before them as their [`history`]), [`change`] (what leads from one tree to another).
 //! 3. Who says it: [`sender`] (the side that has the snapshot), and on the other side [`descent`] (pages and lists from
 //!    whoever does not know the base), [`part`] (pages of a part of a tree), [`browse`] (pages for who only looks) and
 //!    [`fetch`] (steps become verified files).
@@ -30,6 +30,7 @@ pub mod effort;
 pub mod error;
 pub mod fetch;
 pub mod hello;
+pub mod history;
 pub mod limits;
 pub mod message;
 pub mod noise;

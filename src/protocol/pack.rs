@@ -94,7 +94,11 @@ fn files_message(files: &[FileItem]) -> Message {
 fn ends(content: &[Message]) -> Result<Vec<bool>, Malformed> {
     let (mut ends, mut open, mut steps) = (Vec::new(), false, 0);
     for message in content.iter().filter(|message| message.tag == tag::BATCH) {
-        for step in Batch::decode(&message.body)?.steps {
+        let batch = Batch::decode(&message.body)?;
+        if !batch.stands_alone() {
+            return Err(Malformed::Rule { what: "push", rule: "its content needs what came before" });
+        }
+        for step in batch.steps {
             steps += 1 + step.lengths().len();
             bounded("steps of a push", steps as u64, PUSH_STEPS_MAX as u64)?;
             open = !step.ends_file();

@@ -4,6 +4,7 @@ mod changes;
 mod looks;
 mod push;
 mod requests;
+mod stream;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use self::context::{Context, prefix};
 use self::rebuild::Current;
 use super::batch::Batch;
+use super::history::Unpacker;
 use super::limits::{BATCH_PREFIX_MAX, LEAVES_MAX, OLD_LEAST};
 use super::message::{LeafRefs, way};
 use super::step::Step;
@@ -116,6 +117,8 @@ pub struct Fetch {
     leaves: Vec<ListRef>,
     /// Whether the last of them has come; `None` before the first.
     leaves_last: Option<bool>,
+    /// What literals have as their history, once there is any.
+    stream: Option<Unpacker>,
     /// Whether the batch at hand has context.
     doubtful: bool,
     /// What has come so far.
@@ -243,7 +246,7 @@ impl Fetch {
         self.counts.literal_packed += packed as u64;
         self.counts.steps_packed += (body.len() - packed) as u64;
         let prefix = self.prefix(&batch, shelf);
-        let literals = match batch.literals(&prefix) {
+        let literals = match batch.literals_in(&mut self.stream, &prefix) {
             Ok(literals) => literals,
             // Context that is not what the sender has makes nonsense of the frame: the files are asked for again.
             Err(_) if batch.prefix_len > 0 => return self.give_up(&batch.steps, shelf),
