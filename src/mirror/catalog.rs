@@ -22,7 +22,9 @@ use crate::tree::name::TreePath;
 use crate::tree::page::{PageError, PageSource};
 
 /// Files that are looked at for one that shares chunks.
-const SIMILAR_FILES: usize = 4;
+const SIMILAR_FILES: usize = 8;
+/// Paths of each of them.
+const SIMILAR_PATHS: u32 = 2;
 /// Places of a file that are looked at in a tree to tell whether it is there.
 const SAME_FILES: u32 = 8;
 
@@ -227,12 +229,11 @@ impl Source for Library {
         self.reader().block_bytes(served.number).inspect_err(log).is_ok_and(|bytes| bytes > 0)
     }
 
-    fn similar(&self, module: &str, _base: DirId, samples: &[u64]) -> Option<TreePath> {
-        let number = self.catalog.get(module)?.number;
-        let keys = self.reader().similar(number, samples, SIMILAR_FILES).ok()?;
-        keys.iter().find_map(|(key, _)| {
-            self.reader().files_of_key(number, *key, 1).ok()?.into_iter().next().map(|found| found.0)
-        })
+    fn similar(&self, module: &str, samples: &[u64]) -> Vec<TreePath> {
+        let Some(served) = self.catalog.get(module) else { return Vec::new() };
+        let keys = self.reader().similar(served.number, samples, SIMILAR_FILES).unwrap_or_default();
+        let files = |key| self.reader().files_of_key(served.number, key, SIMILAR_PATHS).unwrap_or_default();
+        keys.iter().flat_map(|(key, _)| files(*key)).map(|(path, _)| path).collect()
     }
 }
 

@@ -274,8 +274,8 @@ mod tests {
         fn open(&self, _: &str, _: &TreePath, _: &Entry) -> Option<Box<dyn crate::protocol::sender::ReadAt>> {
             None
         }
-        fn similar(&self, _: &str, _: DirId, _: &[u64]) -> Option<TreePath> {
-            None
+        fn similar(&self, _: &str, _: &[u64]) -> Vec<TreePath> {
+            Vec::new()
         }
     }
 

@@ -63,8 +63,9 @@ pub trait Source {
     fn pages(&self) -> &dyn PageSource;
     /// The content of the file at `path`, if what is on disk is still what `entry` says.
     fn open(&self, module: &str, path: &TreePath, entry: &Entry) -> Option<Box<dyn ReadAt>>;
-    /// A file of the tree `base` that shares one of these [samples](Samples) with another.
-    fn similar(&self, module: &str, base: DirId, samples: &[u64]) -> Option<TreePath>;
+    /// A few paths at which files are or were that share some of these [samples](Samples), most first: in the tree of the
+    /// module as it is now, and so also where the file is from which the samples are.
+    fn similar(&self, module: &str, samples: &[u64]) -> Vec<TreePath>;
     /// A few paths at which a file of this id may be; none for a source that does not look.
     fn paths_of(&self, _module: &str, _id: &FileId) -> Vec<TreePath> {
         Vec::new()

@@ -32,7 +32,7 @@ use crate::tree::codec::decode;
 use crate::tree::diff::changes;
 use crate::tree::dir::{Built, build, look_up};
 use crate::tree::entry::{Body, Entry, Meta};
-use crate::tree::hash::{ChunkId, DirId, FileId, HeadId};
+use crate::tree::hash::{ChunkId, FileId, HeadId};
 use crate::tree::list::{Chunk, ListBuilder, chunks, file_id};
 use crate::tree::name::TreePath;
 use crate::tree::page::{PageSink, PageSource, Pages};
@@ -158,18 +158,17 @@ impl Source for Sender {
     fn binding(&self) -> Vec<u8> {
         BINDING.to_vec()
     }
-    fn similar(&self, _: &str, base: DirId, wanted: &[u64]) -> Option<TreePath> {
-        let mut best = (0, None);
-        for change in changes(&self.pages, None, Some(base)) {
+    fn similar(&self, _: &str, wanted: &[u64]) -> Vec<TreePath> {
+        let mut found = Vec::new();
+        for change in changes(&self.pages, None, Some(self.new.id)) {
             let change = change.unwrap();
             let Some(Body::File { id, .. }) = change.new.map(|e| e.body) else { continue };
             let Some(list) = chunks(&self.pages, id).unwrap() else { continue };
             let shared = list.filter(|c| wanted.contains(&c.as_ref().unwrap().id.prefix())).count();
-            if shared > best.0 {
-                best = (shared, Some(change.path));
-            }
+            found.extend((shared > 0).then_some((std::cmp::Reverse(shared), change.path)));
         }
-        best.1
+        found.sort();
+        found.into_iter().map(|(_, path)| path).collect()
     }
     fn paths_of(&self, _: &str, id: &FileId) -> Vec<TreePath> {
         let all = changes(&self.pages, None, Some(self.old.id)).map(Result::unwrap);
@@ -511,11 +510,15 @@ fn known_and_unknown_base_move_only_what_is_around_an_edit() {
 #[test]
 fn a_similar_file_elsewhere_is_a_basis() {
     let (old, new) = edited_pair();
-    let new = Files0::from([("other".into(), new["f"].clone())]);
-    let sender = Sender::new(&old, &new);
-    let (size, outcomes) = fetch_content(&sender, &mut receiver(&old), way::BASE);
-    assert!(matches!(outcomes.unwrap()[..], [Outcome::Done(_)]));
-    assert!(size < 60_000, "{size}");
+    // Moved and edited, and copied and edited.
+    for stays in [false, true] {
+        let mut new = Files0::from([("other".into(), new["f"].clone())]);
+        new.extend(stays.then(|| ("f".into(), old["f"].clone())));
+        let sender = Sender::new(&old, &new);
+        let (size, outcomes) = fetch_content(&sender, &mut receiver(&old), way::BASE);
+        assert!(matches!(outcomes.unwrap()[..], [Outcome::Done(_)]));
+        assert!(size < 60_000, "{size}");
+    }
 }
 
 #[test]

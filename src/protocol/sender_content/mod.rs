@@ -374,8 +374,11 @@ impl<'s> ContentAnswer<'s> {
             for chunk in chunks(pages, stored.id).map_err(|e| internal(&e))?.into_iter().flatten() {
                 samples.add(&chunk.map_err(|e| internal(&e))?.id);
             }
-            if let Some(similar) = source.similar(&self.module, base, samples.ids()) {
+            for similar in source.similar(&self.module, samples.ids()) {
                 from = file_at(source, &mut PathFinder::new(base), &similar)?.map(|old| (similar, old));
+                if from.is_some() {
+                    break;
+                }
             }
             if from.is_none() {
                 let vanished = match self.vanished.take() {

@@ -138,8 +138,8 @@ impl Source for Shop {
     fn open(&self, _: &str, path: &TreePath, _: &Entry) -> Option<Box<dyn ReadAt>> {
         Some(Box::new(Bytes(self.files.get(path)?.clone())))
     }
-    fn similar(&self, _: &str, _: DirId, _: &[u64]) -> Option<TreePath> {
-        None
+    fn similar(&self, _: &str, _: &[u64]) -> Vec<TreePath> {
+        Vec::new()
     }
     fn binding(&self) -> Vec<u8> {
         self.binding.clone()

@@ -13,7 +13,7 @@ use mirra::tree::chunker::Class;
 use mirra::tree::codec::{decode, encode};
 use mirra::tree::dir::{Built, build};
 use mirra::tree::entry::{Body, Entry, Meta, Mtime};
-use mirra::tree::hash::{ChunkId, DirId, HeadId};
+use mirra::tree::hash::{ChunkId, HeadId};
 use mirra::tree::list::{Chunk, file_id};
 use mirra::tree::name::{Name, TreePath};
 use mirra::tree::page::{PageSource, Pages};
@@ -103,8 +103,8 @@ impl Source for Demo {
     fn open(&self, _: &str, at: &TreePath, entry: &Entry) -> Option<Box<dyn ReadAt>> {
         (*at == path("docs/a.txt") && *entry == self.file).then(|| Box::new(Text) as Box<dyn ReadAt>)
     }
-    fn similar(&self, _: &str, _: DirId, _: &[u64]) -> Option<TreePath> {
-        None
+    fn similar(&self, _: &str, _: &[u64]) -> Vec<TreePath> {
+        Vec::new()
     }
 }
 
