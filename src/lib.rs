@@ -42,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use control::daemon::Daemon;
-pub use mirror::config::{Config, Server, WEB_PORT, parse_listen};
+pub use mirror::config::{Config, METRICS_PORT, Server, WEB_PORT, parse_listen};
 pub use mirror::failure::{Exit, Failure};
 pub use mirror::filter::rules_of_text;
 pub use mirror::gate::{Gate, Span};
@@ -79,6 +79,8 @@ pub struct Listen {
     pub peers: Option<SocketAddr>,
     /// For visitors of the web.
     pub web: Option<SocketAddr>,
+    /// For programs of this machine that watch it.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// What a daemon is when it has started.
@@ -90,6 +92,8 @@ pub struct Started<'a> {
     pub address: SocketAddr,
     /// Where its web is.
     pub web: Opened,
+    /// Where its metrics are, beside the control socket.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Runs the home in `base` until `stop`: serves, follows, publishes and answers commands. `started` hears once where it
@@ -102,6 +106,8 @@ pub fn run(base: &Path, listen: Listen, stop: &Stop, started: impl FnOnce(&Start
     let file = mirror::config_file::ConfigFile::load(&home)?;
     let (config, opened) = (file.config(), Cell::new(Opened::Off));
     let address = listen.peers.unwrap_or(config.server.listen_address());
+    let watched = listen.metrics.or(config.server.metrics_listen).map(control::loopback::Loopback::bind).transpose()?;
+    let metrics = watched.as_ref().and_then(control::loopback::Loopback::address);
     let daemon = Daemon::claim(home, address)?;
     let address = daemon.address().unwrap_or(address);
     let open = |home, listener| {
@@ -109,5 +115,7 @@ pub fn run(base: &Path, listen: Listen, stop: &Stop, started: impl FnOnce(&Start
         opened.set(web::open(executor.front(address.port()), &config.server, listen.web));
         Ok(executor)
     };
-    daemon.run(stop, open, || started(&Started { config, address, web: opened.replace(Opened::Off) }))
+    daemon.run(stop, watched, open, || {
+        started(&Started { config, address, web: opened.replace(Opened::Off), metrics });
+    })
 }

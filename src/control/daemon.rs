@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client;
+use super::loopback::Loopback;
 use super::server::Server;
 use crate::disk::home::{Home, HomeError, Lock};
 use crate::mirror::command::Execute;
@@ -43,21 +44,23 @@ impl Daemon {
     }
 
     /// Serves until `stop`: `open` makes what answers peers at the listener and carries out commands; `ready` is called
-    /// when both do.
+    /// when both do. Programs of this machine can watch it at `watched`.
     ///
     /// # Errors
     /// [`Failure`] of `open`, or when the socket cannot be made.
     pub fn run<E: Execute + 'static>(
         self,
         stop: &Stop,
+        watched: Option<Loopback>,
         open: impl FnOnce(Arc<Home>, TcpListener) -> Result<E, Failure>,
         ready: impl FnOnce(),
     ) -> Result<(), Failure> {
         let execute = Arc::new(open(self.home.clone(), self.listener)?);
         let server = Server::start(&self.home, &self.lock, execute)?;
+        let watch = watched.map(|watched| watched.start(server.look())).transpose()?;
         ready();
         stop.wait_on();
-        drop(server);
+        drop((watch, server));
         Ok(())
     }
 }

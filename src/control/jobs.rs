@@ -11,6 +11,7 @@ use crate::mirror::command::{Command, Execute};
 use crate::mirror::failure::{Exit, Failure};
 use crate::mirror::monitor::{Monitor, Phase};
 use crate::mirror::report::Report;
+use crate::mirror::status::Status;
 
 /// Jobs at one time.
 pub const RUNNING_MAX: usize = 16;
@@ -147,13 +148,16 @@ impl Jobs {
         drop(self.ended.wait_timeout_while(table, time, running));
     }
 
-    /// Carries out `command` on the calling thread, unheard: for what answers at once.
+    /// How the daemon is, found on the calling thread.
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn answer(&self, command: &Command) -> Result<Report, Failure> {
-        let result = catch_unwind(AssertUnwindSafe(|| self.execute.execute(command, &Watch::default())));
-        result.unwrap_or_else(|_| Err(broken()))
+    pub fn status(&self) -> Result<Status, Failure> {
+        let result = catch_unwind(AssertUnwindSafe(|| self.execute.execute(&Command::Status, &Watch::default())));
+        match result.unwrap_or_else(|_| Err(broken()))? {
+            Report::Status(status) => Ok(status),
+            _ => Err(broken()),
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

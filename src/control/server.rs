@@ -18,10 +18,13 @@ use tiny_http::{Header, Method, Request, Response};
 
 use super::SOCKET;
 use super::jobs::Jobs;
+use super::loopback::Look;
+use super::watched::{self, Page};
 use crate::disk::home::{Home, Lock};
 use crate::mirror::command::{Command, Execute};
 use crate::mirror::failure::{Exit, Failure};
 use crate::mirror::monitor::Stop;
+use crate::mirror::report::Report;
 
 /// Bytes of a request's body.
 pub const BODY_MAX: usize = 64 * 1024;
@@ -68,6 +71,13 @@ impl Server {
         let thread = std::thread::Builder::new().name("control".into()).spawn(move || serving.serve(first));
         let thread = thread.map_err(|e| Failure::local("cannot start a thread", &e))?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// How others in this process may look at the daemon.
+    #[must_use]
+    pub fn look(&self) -> Look {
+        let jobs = self.shared.jobs.clone();
+        Arc::new(move || jobs.status())
     }
 }
 
@@ -163,6 +173,11 @@ impl Shared {
 
     fn route(&self, method: &Method, url: &str, body: &[u8]) -> Answer {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        if *method == Method::Get
+            && let Some(Page { status, kind, body }) = watched::page(path, || self.jobs.status())
+        {
+            return Answer { status, kind, body };
+        }
         let path = path.strip_prefix("/v1/").unwrap_or("");
         let known: &[Method] = match path {
             "health" | "status" => &[Method::Get],
@@ -177,8 +192,8 @@ impl Shared {
         }
         match path {
             "health" => Answer::new(200, &json!({ "mirra": env!("CARGO_PKG_VERSION"), "pid": std::process::id() })),
-            "status" => match self.jobs.answer(&Command::Status) {
-                Ok(report) => Answer::new(200, &report),
+            "status" => match self.jobs.status() {
+                Ok(status) => Answer::new(200, &Report::Status(status)),
                 Err(failure) => refusal(500, &failure),
             },
             "share" => self.start(body, Command::Share),
@@ -227,9 +242,10 @@ impl Shared {
     }
 }
 
-/// A status and the JSON that goes with it.
+/// A status and what goes with it.
 struct Answer {
     status: u16,
+    kind: &'static str,
     body: Vec<u8>,
 }
 
@@ -237,11 +253,11 @@ impl Answer {
     fn new(status: u16, body: &impl Serialize) -> Self {
         let mut body = serde_json::to_vec(body).unwrap_or_default();
         body.push(b'\n');
-        Self { status, body }
+        Self { status, kind: "application/json", body }
     }
 
     fn response(self) -> Response<std::io::Cursor<Vec<u8>>> {
-        let kind = Header::from_bytes("Content-Type", "application/json").expect("a constant header is valid");
+        let kind = Header::from_bytes("Content-Type", self.kind).expect("a constant header is valid");
         Response::from_data(self.body).with_status_code(self.status).with_header(kind)
     }
 }
@@ -256,7 +272,7 @@ fn bad_request(why: &str) -> Answer {
 }
 
 fn not_found(why: &str) -> Answer {
-    let fix = "GET /v1/health, /v1/status, /v1/jobs/ID; POST /v1/share, unshare, publish, sync, unsync, pause, resume";
+    let fix = "GET /v1/health, /v1/status, /v1/jobs/ID, /metrics, /healthz, /readyz, /status.json; POST /v1/share, unshare, publish, sync, unsync, pause, resume";
     refusal(404, &Failure::new(Exit::Usage, "nothing is here", why, fix))
 }
 

@@ -40,6 +40,8 @@ pub struct Server {
     pub web_port: Option<u16>,
     /// The address of the web pages, with its own port, if not all addresses.
     pub web_listen: Option<SocketAddr>,
+    /// The address of this machine at which programs may watch it, if there is one.
+    pub metrics_listen: Option<SocketAddr>,
     /// Who is believed to say for whom he asks for a page.
     pub trusted_proxies: Vec<Net>,
     /// How long the newest head of a followed module may stay unconfirmed until it counts as stale.
@@ -102,6 +104,8 @@ const STALE_AFTER: Span = Span(Duration::from_secs(3_600));
 const NAME_MAX: usize = 64;
 /// The usual port of web pages.
 pub const WEB_PORT: u16 = 80;
+/// The port of the metrics where none is named.
+pub const METRICS_PORT: u16 = 9607;
 /// A list of patterns in words.
 const PATTERNS: &str = "patterns such as [\"*.tmp\"]";
 
@@ -121,6 +125,7 @@ impl Server {
             web: true,
             web_port: None,
             web_listen: None,
+            metrics_listen: None,
             trusted_proxies: Vec::new(),
             stale_after: STALE_AFTER,
             compress: Compress::Auto,
@@ -183,6 +188,7 @@ fn read_server(section: &Section<'_>) -> Result<Server, Failure> {
         "web",
         "web_port",
         "web_listen",
+        "metrics_listen",
         "trusted_proxies",
         "stale_after",
         "compress",
@@ -196,10 +202,11 @@ fn read_server(section: &Section<'_>) -> Result<Server, Failure> {
     let compress = section.value("compress", "\"auto\" or a level from 0 to 19", compress)?.unwrap_or_default();
     let web_port = section.port("web_port")?;
     let web_listen = section.parsed("web_listen", |text| parse_listen(text, web_port.unwrap_or(WEB_PORT)))?;
+    let metrics_listen = section.parsed("metrics_listen", |text| parse_listen(text, METRICS_PORT))?;
     let proxies = section.texts("trusted_proxies", "addresses such as [\"127.0.0.1\", \"10.0.0.0/8\"]")?;
     let trusted_proxies = proxies.iter().map(|text| text.parse()).collect::<Result<_, _>>();
     let trusted_proxies = trusted_proxies.map_err(|why| section.wrong("trusted_proxies", why))?;
-    Ok(Server { listen, web, web_port, web_listen, trusted_proxies, stale_after, compress, ..server })
+    Ok(Server { listen, web, web_port, web_listen, metrics_listen, trusted_proxies, stale_after, compress, ..server })
 }
 
 /// `"auto"`, or the number of a level.
@@ -413,7 +420,7 @@ mod tests {
     #[test]
     fn all_settings_are_read() {
         let text = format!(
-            "{SERVER}port = 7\nlisten = \"127.0.0.1\"\nweb = false\nweb_port = 81\nweb_listen = \"::1\"\n\
+            "{SERVER}port = 7\nlisten = \"127.0.0.1\"\nweb = false\nweb_port = 81\nweb_listen = \"::1\"\nmetrics_listen = \"127.0.0.1\"\n\
              trusted_proxies = [\"10.0.0.0/8\"]\nstale_after = \"90s\"\ncompress = 9\n\
              [module.own]\npath = \"pub\"\npublish = \"quiet=5m\"\nexclude = [\"*.tmp\"]\ntitle = \"T\"\n\
              block_lists = false\npaused = true\nshow_hidden = true\n[module.far]\nfrom = \"mirra://h:9/far\"\npaused = false\n"
@@ -422,6 +429,7 @@ mod tests {
         assert_eq!(config.server.listen_address().to_string(), "127.0.0.1:7");
         assert_eq!((config.server.web, config.server.web_port), (false, Some(81)));
         assert_eq!(config.server.web_listen.unwrap().to_string(), "[::1]:81");
+        assert_eq!(config.server.metrics_listen.unwrap().to_string(), "127.0.0.1:9607");
         assert!(config.server.trusted_proxies.iter().all(|net| net.holds("10.9.8.7".parse().unwrap())));
         assert_eq!(config.modules.iter().map(|module| module.show_hidden).collect::<Vec<_>>(), [true, false]);
         assert_eq!(config.server.stale_after.to_string(), "90s");

@@ -29,6 +29,8 @@ struct Facts {
     trouble: Option<Trouble>,
     watch: Option<WatchStatus>,
     received: u64,
+    troubles: u64,
+    success_ms: Option<u64>,
 }
 
 /// How far a phase is.
@@ -54,6 +56,8 @@ pub(super) struct Look {
     pub(super) trouble: Option<Trouble>,
     pub(super) watch: Option<WatchStatus>,
     pub(super) received: u64,
+    pub(super) troubles: u64,
+    pub(super) success_ms: Option<u64>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -95,13 +99,16 @@ impl Desk {
             tracing::error!(what = failure.what, why = failure.why, fix = failure.fix, "it did not work");
         }
         facts.phase = None;
+        facts.troubles += u64::from(since.is_none());
         let retry_ms = retry.map(|retry| now_ms() + u64::try_from(retry.as_millis()).unwrap_or(0));
         facts.trouble = Some(Trouble { since_ms: since.unwrap_or_else(now_ms), failure: failure.clone(), retry_ms });
     }
 
-    /// What went wrong is over.
+    /// All is well now, whatever went wrong before.
     pub(super) fn cured(&self) {
-        locked(&self.facts).trouble = None;
+        let mut facts = locked(&self.facts);
+        facts.trouble = None;
+        facts.success_ms = Some(now_ms());
     }
 
     /// Counts bytes that have come.
@@ -126,7 +133,15 @@ impl Desk {
         let activity = facts.phase.map_or(facts.resting, Activity::from);
         let transfer = facts.phase.map(|_| facts.progress.transfer());
         let (trouble, watch) = (facts.trouble.clone(), facts.watch.clone());
-        Look { activity, transfer, trouble, watch, received: facts.received }
+        Look {
+            activity,
+            transfer,
+            trouble,
+            watch,
+            received: facts.received,
+            troubles: facts.troubles,
+            success_ms: facts.success_ms,
+        }
     }
 
     /// Hears of the progress of an operation that `stop` ends.

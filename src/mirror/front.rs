@@ -13,6 +13,7 @@ use super::config::{Config, Server};
 use super::served::{Newest, Served};
 use super::site::Site;
 use super::status::Transfer;
+use super::visits::Visits;
 use crate::disk::dir::{StatKey, look_fd};
 use crate::disk::index::IndexError;
 use crate::disk::index::heads::HeadState;
@@ -65,6 +66,12 @@ impl Front {
     #[must_use]
     pub fn progress(&self, module: &str) -> Option<Transfer> {
         self.site.desk(module).look().transfer
+    }
+
+    /// Where visits are counted.
+    #[must_use]
+    pub fn visits(&self) -> Arc<Visits> {
+        self.site.visits.clone()
     }
 
     /// The modules that are served, by name.

@@ -67,6 +67,7 @@ mod take_part;
 mod take_tree;
 mod tally;
 mod trust;
+pub mod visits;
 mod watching;
 pub mod words;
 mod worker;

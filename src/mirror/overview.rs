@@ -24,6 +24,8 @@ pub(super) fn overview(site: &Site, config: &Config, running: bool) -> Result<St
         name: config.server.name.clone(),
         key: authority_text(site.keys.authority()),
         running,
+        started_ms: if running { site.started_ms } else { 0 },
+        web: site.visits.status(),
         modules: modules.collect::<Result<_, _>>()?,
     })
 }
@@ -48,7 +50,7 @@ fn look_at(site: &Site, reader: &Reader, module: &Module, stale_after: Duration)
     };
     let created = accepted.as_ref().map(|accepted| accepted.head.created);
     let confirmed = accepted.as_ref().and_then(|accepted| accepted.beat.as_ref()).map(|(issued, _)| *issued);
-    let Look { activity, transfer, trouble, watch, received } = site.desk(&module.name).look();
+    let Look { activity, transfer, trouble, watch, received, troubles, success_ms } = site.desk(&module.name).look();
     let late = |then: Option<u64>| then.is_some_and(|then| u128::from(age(then)) > stale_after.as_millis());
     let stale = match role {
         Role::Root => false,
@@ -90,6 +92,9 @@ fn look_at(site: &Site, reader: &Reader, module: &Module, stale_after: Duration)
         packs_bytes: served.as_ref().map_or(0, |served| served.offers.bytes()),
         followers: served.as_ref().map_or(0, |served| served.followers()),
         received,
+        web_bytes: site.visits.bytes(&module.name),
+        troubles,
+        success_ms,
         stale,
     };
     status.state = words(&status, there, current).to_owned();

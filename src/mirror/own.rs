@@ -11,7 +11,7 @@ use crate::disk::chunks::each_chunk;
 use crate::protocol::bits;
 use crate::protocol::fetch::Have;
 use crate::protocol::message::OldBlocks;
-use crate::protocol::short::{Gap, Short, ShortIds, first_look, pack_gaps, pack_hashes};
+use crate::protocol::short::{Gap, Short, ShortIds, first_look, is_worth_a_look, pack_gaps, pack_hashes};
 use crate::tree::chunker::Class;
 use crate::tree::hash::{ChunkId, FileId};
 use crate::tree::list::{Chunk, chunks};
@@ -107,6 +107,12 @@ impl Own {
     /// Whether anything is here that may be of use.
     pub(super) fn is_of_use(&self) -> bool {
         !self.here.is_empty() || self.basis.is_some()
+    }
+
+    /// Whether the blocks of the basis are worth their bytes, for a file of `size` bytes of that class.
+    pub(super) fn is_worth_a_look(&self, class: Class, size: u64) -> bool {
+        let shared = self.here.iter().map(|place| u64::from(place.chunk.len)).sum();
+        self.basis.is_some_and(|(_, old)| is_worth_a_look(class, size, old, shared))
     }
 
     /// The bitmap of chunks that are not here.

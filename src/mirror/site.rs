@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 
 use super::catalog::Catalog;
+use super::clock::now_ms;
 use super::config::{Config, Kind, Module};
 use super::config_file::{CONFIG, ConfigFile};
 use super::desk::Desk;
@@ -16,6 +17,7 @@ use super::offers::Offers;
 use super::peers::Peers;
 use super::served::{Newest, Served};
 use super::take_tree::index_failure;
+use super::visits::Visits;
 use crate::disk::dir::{Dir, StatKey};
 use crate::disk::home::Home;
 use crate::disk::index::Index;
@@ -34,6 +36,10 @@ pub(super) struct Site {
     pub(super) catalog: Arc<Catalog>,
     pub(super) peers: Peers,
     pub(super) runtime: Handle,
+    /// Visitors of the web.
+    pub(super) visits: Arc<Visits>,
+    /// When this process took the home, Unix milliseconds.
+    pub(super) started_ms: u64,
     /// Names this mirra on the way of news.
     pub(super) tag: RouteTag,
     config: Mutex<ConfigFile>,
@@ -49,7 +55,19 @@ impl Site {
         let index = Index::open(&home.inner().reach(INDEX)).map_err(index_failure)?;
         let (catalog, peers) = (Arc::new(Catalog::new(index.clone())), Peers::new(runtime.clone()));
         let (tag, desks) = (keys.route_tag(), Mutex::default());
-        Ok(Self { home, keys, index, catalog, peers, runtime, tag, config, desks })
+        Ok(Self {
+            home,
+            keys,
+            index,
+            catalog,
+            peers,
+            runtime,
+            visits: Arc::default(),
+            started_ms: now_ms(),
+            tag,
+            config,
+            desks,
+        })
     }
 
     /// The config, to be read or changed.

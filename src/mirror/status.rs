@@ -14,8 +14,31 @@ pub struct Status {
     pub key: String,
     /// Whether a daemon runs.
     pub running: bool,
+    /// When it began, Unix milliseconds; 0 without one.
+    #[serde(default)]
+    pub started_ms: u64,
+    /// Visitors of its web pages since then.
+    #[serde(default)]
+    pub web: WebStatus,
     /// In the order of the config.
     pub modules: Vec<ModuleStatus>,
+}
+
+/// Visitors of the web pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WebStatus {
+    /// Connections that are open.
+    pub connections: u64,
+    /// Connections for which there was no place.
+    pub turned_away: u64,
+    /// Requests that were answered with what was asked for.
+    pub found: u64,
+    /// Requests that were led elsewhere, or told that nothing has changed.
+    pub redirected: u64,
+    /// Requests that asked for what there is not, or in a wrong way.
+    pub refused: u64,
+    /// Requests that could not be answered for a reason of this side.
+    pub failed: u64,
 }
 
 /// What a home is to a module.
@@ -81,6 +104,15 @@ pub struct ModuleStatus {
     pub followers: u64,
     /// Bytes that came over its connections since the daemon started, everything counted; modules of one source share one.
     pub received: u64,
+    /// Bytes of its content that visitors of the web pages have got since the daemon started.
+    #[serde(default)]
+    pub web_bytes: u64,
+    /// Times that something went wrong since then; the same over and over counts once.
+    #[serde(default)]
+    pub troubles: u64,
+    /// When all was well last, Unix milliseconds: published on a root, equal to the newest head on a node.
+    #[serde(default)]
+    pub success_ms: Option<u64>,
     /// Whether it is older than it should be.
     pub stale: bool,
 }

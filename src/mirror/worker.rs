@@ -154,7 +154,7 @@ impl<'w> Worker<'w> {
         }
         let mut item = FileItem::plain(job.wanted.path.clone(), job.wanted.way);
         let Some(own) = self.shelf.known(&job.wanted.id) else { return Ok(item) };
-        if job.wanted.class == Class::Fine {
+        if own.is_worth_a_look(job.wanted.class, job.wanted.size) {
             let rabin = self.rabin();
             item.old = own.old_blocks(&rabin);
         }

@@ -8,6 +8,7 @@ use super::limits::{
 };
 use crate::delta::blocks::{BLOCK, LARGE_BLOCK, MIDDLE_BLOCK, count};
 use crate::delta::rabin::Rabin;
+use crate::tree::chunker::Class;
 use crate::tree::hash::ChunkId;
 
 /// Bits of the hash of a block.
@@ -60,6 +61,13 @@ pub fn unpack_hashes(bytes: &[u8]) -> Vec<u32> {
 
 /// Old bytes: where they begin, and how many they are.
 pub type Gap = (u64, u64);
+
+/// Whether blocks of the old bytes of a file are worth their bytes. Data that does not shrink mostly shares whole chunks with
+/// its old version or nothing, unless it was changed in place: then it shares half of its bytes, or has as many as before.
+#[must_use]
+pub fn is_worth_a_look(class: Class, size: u64, old_size: u64, shared: u64) -> bool {
+    class == Class::Fine || size == old_size || shared.saturating_mul(2) >= size
+}
 
 /// What a first look is made at: the length of its blocks, and of `gaps` those that ascend and that have room, the others
 /// empty. Blocks are as long as they must be for [`BLOCKS_MAX`] of them to do.

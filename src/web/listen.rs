@@ -23,6 +23,7 @@ use super::limits::{
 use super::meter::{Metered, Rate};
 use super::reply::Answer;
 use crate::mirror::proxies::Net;
+use crate::mirror::visits::Visits;
 
 /// What is sent to whom there is no place for.
 const FULL: &[u8] =
@@ -59,8 +60,8 @@ impl Bounds {
     }
 }
 
-/// Answers all who come to `socket` by `serve`, for ever.
-pub async fn run<S, F>(socket: TcpListener, bounds: Bounds, serve: S)
+/// Answers all who come to `socket` by `serve`, for ever; `visits` counts them.
+pub async fn run<S, F>(socket: TcpListener, bounds: Bounds, visits: Arc<Visits>, serve: S)
 where
     S: Fn(SocketAddr, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Answer, Infallible>> + Send + 'static,
@@ -73,11 +74,13 @@ where
                 told = false;
                 let trusted = bounds.trusted.iter().any(|net| net.holds(peer.ip()));
                 let Some(place) = caps.enter(peer.ip(), trusted) else {
+                    visits.turned_away();
                     // A word if it goes out at once; nobody waits for it.
                     let _ = stream.try_write(FULL);
                     continue;
                 };
-                tokio::spawn(connection(stream, peer, place, bounds.clone(), serve.clone()));
+                let visit = Visit::new(visits.clone(), place);
+                tokio::spawn(connection(stream, peer, visit, bounds.clone(), serve.clone()));
             }
             Err(error) if is_of_the_visitor(&error) => {}
             Err(error) => {
@@ -96,7 +99,26 @@ fn is_of_the_visitor(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-async fn connection<S, F>(stream: TcpStream, peer: SocketAddr, place: Place, bounds: Bounds, serve: S)
+/// A connection that is counted until this is dropped.
+struct Visit {
+    visits: Arc<Visits>,
+    _place: Place,
+}
+
+impl Visit {
+    fn new(visits: Arc<Visits>, place: Place) -> Self {
+        visits.opened();
+        Self { visits, _place: place }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.visits.closed();
+    }
+}
+
+async fn connection<S, F>(stream: TcpStream, peer: SocketAddr, visit: Visit, bounds: Bounds, serve: S)
 where
     S: Fn(SocketAddr, Request<Incoming>) -> F + Send + Sync,
     F: Future<Output = Result<Answer, Infallible>> + Send,
@@ -115,7 +137,7 @@ where
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "a connection was broken off");
     }
-    drop(place);
+    drop(visit);
 }
 
 #[cfg(test)]
@@ -142,7 +164,7 @@ mod tests {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let serve = move |_, _| async move { Ok(Answer::new(Body::Bytes(vec![b'x'; len].into()))) };
-        tokio::spawn(run(socket, bounds(), serve));
+        tokio::spawn(run(socket, bounds(), Arc::default(), serve));
         address
     }
 

@@ -54,7 +54,8 @@ pub fn open(front: Front, server: &Server, address: Option<SocketAddr>) -> Opene
             tokio::net::TcpListener::from_std(listener)?
         };
         let web = Arc::new(Web::new(front.clone(), server.trusted_proxies.clone()));
-        runtime.spawn(run(socket, bounds.clone(), move |peer, request| web.clone().serve(peer, request)));
+        runtime
+            .spawn(run(socket, bounds.clone(), front.visits(), move |peer, request| web.clone().serve(peer, request)));
         Ok(at)
     };
     let nowhere =

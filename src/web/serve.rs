@@ -24,6 +24,7 @@ use super::{machine, module};
 use crate::mirror::clock::now_ms;
 use crate::mirror::front::Front;
 use crate::mirror::proxies::{Net, client};
+use crate::mirror::visits::Visits;
 
 /// What all requests share.
 pub struct Web {
@@ -37,6 +38,7 @@ pub struct Web {
     trusted: Vec<Net>,
     /// What went to visitors.
     pub traffic: Arc<Traffic>,
+    visits: Arc<Visits>,
     /// When it began, Unix milliseconds.
     pub started_ms: u64,
 }
@@ -61,13 +63,15 @@ impl Web {
     pub fn new(front: Front, trusted: Vec<Net>) -> Self {
         let [reads, lookups, streams] = [READS_MAX, LOOKUPS_MAX, STREAMS_MAX].map(|max| Arc::new(Semaphore::new(max)));
         let (digests, traffic) = (Arc::new(Digests::new(HASHES_KEPT)), Arc::default());
-        Self { front, digests, reads, lookups, streams, trusted, traffic, started_ms: now_ms() }
+        let visits = front.visits();
+        Self { front, digests, reads, lookups, streams, trusted, traffic, visits, started_ms: now_ms() }
     }
 
     /// A body of content of `module` that is read from `source` as it is taken.
     #[must_use]
     pub fn stream(&self, module: &str, source: impl Source, len: Option<u64>) -> Body {
-        let source = Counted { source, module: module.to_owned(), traffic: self.traffic.clone() };
+        let source =
+            Counted { source, module: module.to_owned(), traffic: self.traffic.clone(), visits: self.visits.clone() };
         Body::Stream(Streamed::new(Box::new(source), len, self.reads.clone()))
     }
 
@@ -93,6 +97,7 @@ impl Web {
             *answer.body_mut() = Body::Empty;
         }
         let client = client(peer.ip(), forwarded.as_deref(), &self.trusted);
+        self.visits.answered(answer.status().as_u16());
         tracing::debug!(%client, %method, path = uri.path(), status = answer.status().as_u16(), "asked");
         Ok(answer)
     }

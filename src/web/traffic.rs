@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::body::Source;
 use super::pages::model::Point;
 use crate::mirror::clock::now_ms;
+use crate::mirror::visits::Visits;
 
 /// Milliseconds that are counted together.
 const SPAN_MS: u64 = 3_600_000;
@@ -55,6 +56,8 @@ pub struct Counted<S> {
     pub module: String,
     /// Where it is counted.
     pub traffic: Arc<Traffic>,
+    /// As `traffic`, for the operator.
+    pub visits: Arc<Visits>,
 }
 
 impl<S: Source> Source for Counted<S> {
@@ -62,6 +65,7 @@ impl<S: Source> Source for Counted<S> {
         let next = self.source.next(want)?;
         if let Some(bytes) = &next {
             self.traffic.add(&self.module, bytes.len() as u64, now_ms());
+            self.visits.took(&self.module, bytes.len() as u64);
         }
         Ok(next)
     }

@@ -227,6 +227,33 @@ fn an_edit_in_a_large_file_costs_little_with_base_and_without() {
 }
 
 #[test]
+fn packed_data_that_was_changed_in_place_costs_little_with_base_and_without() {
+    let mut dice = Dice(62);
+    // One whose chunks are nearly all hit, and one of which most stay.
+    let contents = [("small", 600_000), ("large", 20_000_000)].map(|(name, len)| (name, dice.bytes(len)));
+    let put = |tree: &Path, contents: &[(&str, Vec<u8>); 2]| {
+        contents.iter().for_each(|(name, bytes)| fs::write(tree.join(name), bytes).unwrap());
+    };
+    let world = World::new(|tree| put(tree, &contents));
+    world.sync("node").expect(0);
+    let mut contents = contents;
+    for (_, bytes) in &mut contents {
+        let apart = bytes.len() / 12;
+        bytes.iter_mut().skip(apart / 2).step_by(apart).for_each(|byte| *byte ^= 1);
+    }
+    put(&world.tree(), &contents);
+    world.publish().expect(0);
+    fs::create_dir(world.node("stranger")).unwrap();
+    copy(&world.target("node"), &world.target("stranger"));
+    fs::write(world.target("stranger").join("its own"), "").unwrap();
+    let known = cost(&world.sync("node").expect(0));
+    world.check_equal("node", "known base");
+    let unknown = cost(&world.sync_with("stranger", &world.address(), &["--adopt"]).expect(0));
+    world.check_equal("stranger", "unknown base");
+    assert!(known < 60_000 && unknown < 60_000, "{known} and {unknown} bytes");
+}
+
+#[test]
 fn an_empty_module_and_one_that_becomes_empty_are_modules() {
     let world = World::new(|_| {});
     world.sync("node").expect(0);

@@ -116,6 +116,21 @@ pub(crate) struct Run {
     /// Have the web pages at this address: IP, IP:PORT or [IPV6]:PORT, also where the config wants none
     #[arg(long, value_name = "ADDR", value_parser = web_listen)]
     pub(crate) web_listen: Option<SocketAddr>,
+
+    /// Show metrics, health and status to programs of this machine at this address: 127.0.0.1:PORT or [::1]:PORT
+    #[arg(long, value_name = "ADDR", value_parser = metrics_listen)]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+}
+
+impl Run {
+    /// Where to listen.
+    pub(crate) fn places(&self) -> mirra::Listen {
+        mirra::Listen { peers: self.listen, web: self.web_listen, metrics: self.metrics_listen }
+    }
+}
+
+fn metrics_listen(text: &str) -> Result<SocketAddr, String> {
+    mirra::parse_listen(text, mirra::METRICS_PORT)
 }
 
 fn web_listen(text: &str) -> Result<SocketAddr, String> {

@@ -66,7 +66,7 @@ fn carry_out(line: Line, screen: &Screen) -> Result<Exit, Failure> {
             }
             run(&home, Listen::default(), screen)
         }
-        Some(Word::Run(args)) => run(&home, Listen { peers: args.listen, web: args.web_listen }, screen),
+        Some(Word::Run(args)) => run(&home, args.places(), screen),
         Some(Word::Init(args)) => {
             first_run(&home, Some(args), screen)?;
             screen.say("Next: mirra share DIR, or mirra sync HOST MODULE; then mirra run");
@@ -147,13 +147,16 @@ fn run(home: &Path, listen: Listen, screen: &Screen) -> Result<Exit, Failure> {
     let stop = Stop::new();
     signals::listen_through_hangup(&stop)?;
     mirra::run(home, listen, &stop, |started| {
-        let Started { config, address, web } = started;
+        let Started { config, address, web, metrics } = started;
         let modules = match config.modules.len() {
             0 => "no modules yet: mirra share DIR, or mirra sync HOST MODULE".to_owned(),
             1 => "1 module: mirra status".to_owned(),
             some => format!("{some} modules: mirra status"),
         };
         screen.say(&format!("{} listens on {address}; {modules}. Ctrl-C ends it.", config.server.name));
+        if let Some(at) = metrics {
+            screen.say(&format!("Its metrics are at http://{at}/metrics, for this machine alone."));
+        }
         match web {
             Opened::Off => {}
             Opened::At(at) => screen.say(&format!("Its web pages are at {}", page_of(*at))),

@@ -60,6 +60,11 @@ pub(super) struct Old {
 }
 
 impl Old {
+    /// Its bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     pub(super) fn new(chunks: impl Iterator<Item = Chunk>) -> Self {
         let (mut list, mut places, mut size) = (Vec::new(), HashMap::new(), 0);
         for chunk in chunks {
@@ -82,6 +87,11 @@ impl Old {
             last.map(|last| last + 1).filter(|next| self.list.get(*next).is_some_and(|(chunk, _)| chunk.id == *id));
         next.or_else(|| self.places.get(id).copied())
     }
+}
+
+/// Bytes of a file that are copied.
+pub(super) fn copied(parts: &[Part]) -> u64 {
+    parts.iter().map(|part| if let Part::Copy { len, .. } = part { *len } else { 0 }).sum()
 }
 
 /// Lays a file out over its old version. Gives the chunks that both have beside the parts.

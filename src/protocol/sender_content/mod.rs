@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use self::emit::Out;
 use self::kept::Kept;
-use self::layout::{Old, Part, by_bits, over};
+use self::layout::{Old, Part, by_bits, copied, over};
 use self::sending::{Gone, OldBytes, Parts, Sending, Whole};
 use self::stored::Stored;
 use self::vanished::Vanished;
@@ -27,7 +27,7 @@ use super::effort::Effort;
 use super::limits::{BLOCKS_MAX, FILES_WAITING_MAX, LEAVES_MAX, LOOKS_AHEAD_MAX, PIECES_AHEAD_MAX};
 use super::message::{Blocks, FileItem, Files, LeafRefs, Look, Message, refusal, tag, way};
 use super::sender::{Output, Source, file_at, internal, room_for};
-use super::short::{block_hashing, pack_gaps, unpack_gaps};
+use super::short::{block_hashing, is_worth_a_look, pack_gaps, unpack_gaps};
 use crate::delta::blocks::{BLOCK, count, kept_block};
 use crate::delta::diff::Search;
 use crate::delta::rabin::Rabin;
@@ -255,13 +255,10 @@ impl<'s> ContentAnswer<'s> {
     fn by_asking(&mut self, source: &'s dyn Source, number: u64, item: FileItem) -> Result<Turn<'s>, u16> {
         let opened = Stored::open(source, &self.module, &mut self.new_tree, &item.path, false)?;
         let Some((stored, chunks)) = opened else { return Ok(Turn::Gone) };
-        let packed = stored.class == Class::Coarse;
-        let Some((basis, old, _)) = self.basis(source, &item.path, &stored)?.filter(|_| !packed) else {
-            return Ok(Turn::Later(item));
-        };
+        let Some((basis, old, _)) = self.basis(source, &item.path, &stored)? else { return Ok(Turn::Later(item)) };
         let (parts, _) = over(&old, chunks)?;
         let (block, gaps) = look::first(&parts);
-        if gaps.is_empty() {
+        if gaps.is_empty() || !is_worth_a_look(stored.class, stored.size, old.size(), copied(&parts)) {
             return Ok(Turn::Later(item));
         }
         let pieces = chunks_of(&parts);
