@@ -16,6 +16,7 @@ mod liar;
 mod live;
 mod ls;
 mod manage;
+mod metrics;
 mod pages;
 mod peers;
 mod readme;
