@@ -4,13 +4,14 @@
 //! runtime of its own, so that it answers while the web is full.
 
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -138,6 +139,9 @@ async fn answer(request: Request<Incoming>, look: Look) -> Result<Answer, Infall
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return Ok(refused);
     }
+    if !is_of_this_machine(&request) {
+        return Ok(plain(StatusCode::FORBIDDEN, "ask for it by an address of this machine\n"));
+    }
     let path = request.uri().path().to_owned();
     // The look may wait for the index.
     let found = tokio::task::spawn_blocking(move || page(&path, || look())).await;
@@ -152,6 +156,16 @@ async fn answer(request: Request<Incoming>, look: Look) -> Result<Answer, Infall
         Ok(None) => plain(StatusCode::NOT_FOUND, &format!("here are {}\n", PATHS.join(", "))),
         Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "an error in mirra itself\n"),
     })
+}
+
+/// Whether it was asked for by a name that only this machine has. A page elsewhere can lead a browser here under a name of
+/// its own, and would then read what it gets.
+fn is_of_this_machine(request: &Request<Incoming>) -> bool {
+    let Some(host) = request.headers().get(HOST) else { return true };
+    let Some(host) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
+    let name = host.host();
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name).parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn plain(status: StatusCode, text: &str) -> Answer {

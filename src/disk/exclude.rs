@@ -13,7 +13,7 @@ use crate::tree::name::{Name, TreePath};
 
 /// A pattern that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the exclude pattern \"{pattern}\" is wrong")]
+#[error("the pattern \"{pattern}\" is wrong")]
 pub struct PatternError {
     /// As it was given.
     pub pattern: String,
@@ -52,7 +52,8 @@ impl Exclude {
             if rest.is_empty() {
                 continue;
             }
-            let text = if from_top { rest.to_owned() } else { format!("**/{rest}") };
+            let rest = without_choices(rest);
+            let text = if from_top { rest } else { format!("**/{rest}") };
             let glob = GlobBuilder::new(&text).literal_separator(true).backslash_escape(true).build();
             globs.add(glob.map_err(|source| PatternError { pattern: pattern.to_owned(), source })?);
             rules.push(Rule { directories_only, keeps });
@@ -80,6 +81,26 @@ impl Exclude {
         let rules = fits.iter().rev().filter_map(|at| self.rules.get(*at));
         rules.copied().find(|rule| is_directory || !rule.directories_only).is_some_and(|rule| !rule.keeps)
     }
+}
+
+/// A pattern whose braces mean themselves, as in `.gitignore`: here they would be choices.
+fn without_choices(pattern: &str) -> String {
+    let (mut text, mut escaped, mut class) = (String::with_capacity(pattern.len() + 2), false, None::<usize>);
+    for c in pattern.chars() {
+        match (c, class) {
+            _ if escaped => escaped = false,
+            ('\\', None) => escaped = true,
+            ('{' | '}', None) => text.push('\\'),
+            ('[', None) => class = Some(0),
+            // A bracket right at the start of a class is a member of it, also behind the sign that turns the class round.
+            (']', Some(members)) if members > 0 => class = None,
+            ('!' | '^', Some(0)) => {}
+            (_, Some(members)) => class = Some(members + 1),
+            (_, None) => {}
+        }
+        text.push(c);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -114,6 +135,9 @@ mod tests {
         check(&["*.log", "!keep.log"], &["a.log"], &["keep.log", "x/keep.log"]);
         check(&["!keep.log", "*.log"], &["keep.log"], &[]);
         check(&["\\*"], &["*"], &["a"]);
+        check(&["{a,b}"], &["{a,b}", "x/{a,b}"], &["a", "b"]);
+        check(&["{a,b", "c}", "\\{d\\}"], &["{a,b", "c}", "{d}"], &["a", "b"]);
+        check(&["x[{}]y", "z[!]}]"], &["x{y", "x}y", "za"], &["xy", "z]", "z}"]);
     }
 
     #[test]

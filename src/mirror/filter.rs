@@ -170,7 +170,12 @@ impl fmt::Display for Rule {
 
 /// The rules in the text of a file, one a line; empty lines and those that begin with `#` mean nothing.
 pub fn rules_of_text(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter_map(pattern_of_line)
+    lines_of_text(text).filter_map(pattern_of_line)
+}
+
+/// The lines of a file of patterns. Some editors write a mark in front of all text, which is no part of it.
+pub(super) fn lines_of_text(text: &str) -> std::str::Lines<'_> {
+    text.strip_prefix('\u{feff}').unwrap_or(text).lines()
 }
 
 /// The pattern in a line of `.gitignore`: without a comment, and without spaces at its end that no backslash protects.

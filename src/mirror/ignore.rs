@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use super::dial::chain;
 use super::failure::{Exit, Failure};
-use super::filter::pattern_of_line;
+use super::filter::{lines_of_text, pattern_of_line};
 use crate::disk::dir::Dir;
 use crate::disk::exclude::Exclude;
 use crate::tree::name::Name;
@@ -21,10 +21,13 @@ const IGNORE_MAX: u64 = 1024 * 1024;
 /// [`Failure`] when the file is there and cannot be understood: what it should leave out must not be published.
 pub(super) fn patterns(dir: &Dir, shown: &std::path::Path, config: &[String]) -> Result<Vec<String>, Failure> {
     let what = || format!("cannot use {}/{IGNORE}", shown.display());
-    let by_hand = format!("make {IGNORE} a readable text file of {IGNORE_MAX} bytes at most, or remove it");
-    let text = read(dir).map_err(|e| Failure { fix: by_hand, ..Failure::local(what(), &e) })?;
+    let by_hand = || format!("make {IGNORE} a readable text file of {IGNORE_MAX} bytes at most, or remove it");
+    let text = read(dir).map_err(|e| match e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        true => Failure::new(Exit::LocalFile, what(), "it is a symbolic link, which may lead anywhere", by_hand()),
+        false => Failure { fix: by_hand(), ..Failure::local(what(), &e) },
+    })?;
     let mut patterns: Vec<String> = Vec::new();
-    for (number, line) in text.lines().enumerate() {
+    for (number, line) in lines_of_text(&text).enumerate() {
         let Some(pattern) = pattern_of_line(line) else { continue };
         if let Err(error) = Exclude::new([pattern]) {
             let fix = format!("correct line {} of it; nothing was published", number + 1);

@@ -1,5 +1,6 @@
 //! Publishing on the root: the tree on disk becomes a signed head.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
@@ -21,7 +22,7 @@ use super::take_tree::{index_failure, page_failure};
 use crate::disk::dir::Dir;
 use crate::disk::index::ModuleNumber;
 use crate::disk::index::heads::{HeadState, StoredHead};
-use crate::disk::scan::{Blocks, Touched};
+use crate::disk::scan::{Blocks, Depth, Touched};
 use crate::protocol::sender::Source;
 use crate::tree::diff::changes;
 use crate::tree::hash::{HeadId, ModuleId, authority_text};
@@ -32,6 +33,8 @@ use crate::tree::signed::{Envelope, FORMAT, Head};
 const SHRINK_ENTRIES: u64 = 1_000;
 /// Share of the entries that may vanish, in percent.
 const SHRINK_PERCENT: u64 = 25;
+/// Names of one file that are looked at when one of them was touched.
+const LINKS_MAX: u32 = 4_096;
 
 /// An own module that is to be published.
 pub(super) struct Root<'a> {
@@ -109,11 +112,15 @@ impl Root<'_> {
         };
         // With other patterns it would be another tree.
         let known = known.filter(|known| known.unseen == patterns);
-        let touched = match (&known, ready.filter(|ready| !ready.all)) {
-            (Some(known), Some(ready)) => Some(Touched { base: known.top, base_meta: known.meta, paths: &ready.paths }),
+        let module = self.site.index.module_number(self.name).map_err(index_failure)?;
+        let paths = match ready.filter(|ready| !ready.all) {
+            Some(ready) => Some(self.with_links(module, &ready.paths)?),
+            None => None,
+        };
+        let touched = match (&known, &paths) {
+            (Some(known), Some(paths)) => Some(Touched { base: known.top, base_meta: known.meta, paths }),
             _ => None,
         };
-        let module = self.site.index.module_number(self.name).map_err(index_failure)?;
         let hashing = || block_lists::hashing(&self.site.catalog, &self.site.index);
         let rabin = self.own.block_lists.then(hashing).transpose()?;
         let known_bytes = match (last, &rabin) {
@@ -136,6 +143,27 @@ impl Root<'_> {
             blocks: rabin.as_ref().map(|rabin| Blocks { rabin, known_bytes }),
         };
         Ok(Local::new(&survey.run(monitor)?, patterns))
+    }
+
+    /// `paths`, and the other names of the files at them: who writes through one name of a file is told of for that one alone.
+    fn with_links(
+        &self,
+        module: ModuleNumber,
+        paths: &BTreeMap<TreePath, Depth>,
+    ) -> Result<BTreeMap<TreePath, Depth>, Failure> {
+        let reader = self.site.index.reader().map_err(index_failure)?;
+        let mut all = paths.clone();
+        for (path, depth) in paths {
+            if *depth != Depth::Alone {
+                continue;
+            }
+            let Some(row) = reader.file(module, path).map_err(index_failure)? else { continue };
+            let links = reader.paths_of_inode(module, &row.stat, LINKS_MAX).map_err(index_failure)?;
+            for link in links.into_iter().filter(|link| !is_below(paths, link)) {
+                all.entry(link).or_insert(Depth::Alone);
+            }
+        }
+        Ok(all)
     }
 
     /// Serves the new head, and makes at once what followers of the last one need.
@@ -232,4 +260,16 @@ impl Root<'_> {
 /// Whether `held` holds the file that says what is left out.
 fn is_ignore_file(held: &dyn Fn(&TreePath) -> bool) -> bool {
     TreePath::new(IGNORE.as_bytes()).is_ok_and(|path| held(&path))
+}
+
+/// Whether everything below a directory above `path` is looked at.
+fn is_below(paths: &BTreeMap<TreePath, Depth>, path: &TreePath) -> bool {
+    let mut above = path.split_last().map(|(parent, _)| parent);
+    while let Some(parent) = above {
+        if paths.get(&parent) == Some(&Depth::Below) {
+            return true;
+        }
+        above = parent.split_last().map(|(parent, _)| parent);
+    }
+    false
 }

@@ -335,6 +335,35 @@ fn a_disk_that_takes_no_more_leaves_whole_files_and_the_next_run_goes_on() {
     world.check_equal("node", "after the limit");
 }
 
+/// How a child gets its own mounts, which end with it, where the system lets a test have them.
+fn way_to_mount(target: &Path) -> Option<&'static [&'static str]> {
+    let may_mount = |args: &[&str]| {
+        let mut probe = Command::new("unshare");
+        probe.args(args).args(["sh", "-c", "mount -t tmpfs none \"$0\""]).arg(target);
+        probe.stderr(Stdio::null()).stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    let ways: [&[&str]; 2] = [&["-m"], &["-rm"]];
+    ways.into_iter().find(|way| may_mount(way))
+}
+
+#[test]
+fn old_versions_that_are_kept_make_room_for_the_new_one() {
+    let world = World::new(|tree| fs::write(tree.join("large"), Dice(93).bytes(3_000_000)).unwrap());
+    let target = world.target("node");
+    fs::create_dir_all(&target).unwrap();
+    let Some(way) = way_to_mount(&target) else { return };
+    // One version, one that comes, and one of the past have room, but not two.
+    let script = "set -e; mount -t tmpfs -o size=11m none \"$0\"; target=$0; \"$@\"; \
+                  for round in 1 2 3 4; do head -c 3000000 /dev/urandom > \"$TREE/large\"; $PUBLISH; \"$@\"; \
+                  cmp \"$TREE/large\" \"$target/large\"; done";
+    let mut command = Command::new("unshare");
+    let inner = shell(script, &target, &world);
+    let publish = format!("{} -q -C {} publish", env!("CARGO_BIN_EXE_mirra"), world.root().display());
+    command.args(way).arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
+    command.env("TREE", world.tree()).env("PUBLISH", publish);
+    ended(command).expect(0);
+}
+
 #[test]
 fn a_full_disk_is_said_and_room_lets_the_sync_go_on() {
     let mut dice = Dice(92);
@@ -345,14 +374,7 @@ fn a_full_disk_is_said_and_room_lets_the_sync_go_on() {
     });
     let target = world.target("node");
     fs::create_dir_all(&target).unwrap();
-    // Its own mounts, which end with it, where the system lets a test have them.
-    let may_mount = |args: &[&str]| {
-        let mut probe = Command::new("unshare");
-        probe.args(args).args(["sh", "-c", "mount -t tmpfs none \"$0\""]).arg(&target);
-        probe.stderr(Stdio::null()).stdout(Stdio::null()).status().is_ok_and(|status| status.success())
-    };
-    let ways: [&[&str]; 2] = [&["-m"], &["-rm"]];
-    let Some(way) = ways.into_iter().find(|way| may_mount(way)) else {
+    let Some(way) = way_to_mount(&target) else {
         // The same program, the same data, and a disk that ends as well: that of a file.
         let limited = ended(shell("trap '' XFSZ; ulimit -f 4096; exec \"$@\"", Path::new("sh"), &world));
         assert!(matches!(limited.code, Some(11 | 13)), "{limited:?}");

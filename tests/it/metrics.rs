@@ -55,7 +55,7 @@ impl Drop for Watched {
 }
 
 fn ask(mut stream: impl Read + Write, method: &str, path: &str) -> (u16, String, String) {
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: LocalHost:9607\r\nConnection: close\r\n\r\n").unwrap();
     let mut all = String::new();
     stream.read_to_string(&mut all).unwrap();
     let (head, body) = all.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{all:?}"));
@@ -128,6 +128,15 @@ fn a_root_and_its_node_can_be_watched() {
         assert_eq!(ask(TcpStream::connect(&root.at).unwrap(), method, path).0, status, "{method} {path}");
     }
 
+    // Nor by a name that leads here from elsewhere.
+    for (host, status) in [("127.0.0.1:9607", 200), ("metrics.example", 403), ("192.0.2.1", 403), ("@", 403)] {
+        let mut stream = TcpStream::connect(&root.at).unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut all = String::new();
+        stream.read_to_string(&mut all).unwrap();
+        assert_eq!(all.get(9..12), Some(&*status.to_string()), "{host}: {all}");
+    }
+
     let listen = format!("127.0.0.1:{}", free_port());
     let node = Watched::start(&world.node("node"), &listen);
     mirra(&world.node("node"), &["sync", &world.address(), MODULE]).expect(0);
@@ -172,7 +181,7 @@ fn it_answers_while_the_web_is_full() {
         let stream = TcpStream::connect(&root.at).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut stream = stream;
-        let _ = write!(stream, "GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        let _ = write!(stream, "GET /healthz HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n\r\n");
         let mut all = String::new();
         (stream.read_to_string(&mut all).is_ok() && all.ends_with("ok\n")).then_some(())
     });

@@ -44,7 +44,8 @@ fn main() -> ExitCode {
 fn start_logs(line: &Line, screen: &Screen) {
     let level = match (line.quiet, line.verbose) {
         (true, _) => "error",
-        (_, 0) => "warn",
+        // Watches of directories that are gone already are no news for an operator.
+        (_, 0) => "warn,notify=error",
         (_, 1) => "mirra=info,warn",
         _ => "mirra=debug,info",
     };

@@ -178,6 +178,22 @@ impl View {
         Ok(self.one("read", sql, values, |row| row_at(row, 0))?.flatten())
     }
 
+    /// Where in the module files with this inode are, `limit` of them at most: several where they are hard links.
+    ///
+    /// # Errors
+    /// [`IndexError::Sql`].
+    pub fn paths_of_inode(
+        &self,
+        module: ModuleNumber,
+        stat: &StatKey,
+        limit: u32,
+    ) -> Result<Vec<TreePath>, IndexError> {
+        let sql = "SELECT p.path, f.name FROM file f JOIN place p ON p.n = f.place \
+                   WHERE f.inode = ?1 AND f.device = ?2 AND f.module = ?3 LIMIT ?4";
+        let values = (stat.inode.cast_signed(), stat.device.cast_signed(), module.0, limit);
+        Ok(self.all(sql, values, |row| path_at(row, 0))?.into_iter().flatten().collect())
+    }
+
     /// Where in the module files of this content are, `limit` of them at most.
     ///
     /// # Errors

@@ -87,6 +87,16 @@ impl From<IndexError> for PageError {
     }
 }
 
+impl IndexError {
+    /// Whether there is no room for it on its disk.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let Self::Sql { source: rusqlite::Error::SqliteFailure(error, _), .. } = self else { return false };
+        // The memory that its users share is a file, which cannot be made longer.
+        error.code == ErrorCode::DiskFull || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    }
+}
+
 fn sql_error(path: &Path, what: &'static str, source: rusqlite::Error) -> IndexError {
     let path = path.to_owned();
     match source.sqlite_error_code() {

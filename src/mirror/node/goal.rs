@@ -159,6 +159,20 @@ impl Session<'_> {
         )
     }
 
+    /// Removes all old versions that are kept here; false if there are none.
+    pub(super) fn give_up_grace(&self) -> bool {
+        match expire(&self.stage, Duration::from_millis(now_ms()), Duration::ZERO, 0) {
+            Ok(expired) => {
+                tracing::info!(module = self.name, ?expired, "old versions have made room");
+                expired.batches > 0
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "old versions are not cleared away");
+                false
+            }
+        }
+    }
+
     /// Records that what is wanted stands on disk.
     pub(super) fn settle(&self, goal: &Goal, aim: Built) -> Result<(), Failure> {
         let filter = self.node.filter;

@@ -258,7 +258,13 @@ impl Node<'_> {
         };
         // Of a directory in the place of the one that was known, nothing is known.
         local.take_if(|local| !settled || local.unseen != self.unseen_patterns());
-        session.run(local, pack)
+        match session.run(local, pack) {
+            // Old versions are kept for convenience; they never stand in the way of the new one.
+            Err(Setback::Failed(failure)) if failure.exit == Exit::NoSpace && session.give_up_grace() => {
+                session.run(local, pack)
+            }
+            other => other,
+        }
     }
 
     /// Whether the rules are others than those by which the directory was last brought up to date.

@@ -87,6 +87,22 @@ fn random_edits_without_pause_arrive_on_two_tiers() {
 }
 
 #[test]
+fn a_file_that_is_written_through_one_of_its_names_is_seen_under_all() {
+    let plant = |tree: &Path| {
+        fs::create_dir(tree.join("d")).unwrap();
+        fs::write(tree.join("a"), "one").unwrap();
+        fs::hard_link(tree.join("a"), tree.join("d/b")).unwrap();
+        fs::hard_link(tree.join("a"), tree.join("c")).unwrap();
+    };
+    tiers!(place, plant => _root, tree, near, far);
+    fs::write(tree.join("d/b"), "another").unwrap();
+    near.converges(&tree, MODULE, "written through one name");
+    chmod(&tree.join("c"), 0o600);
+    near.converges(&tree, MODULE, "its mode changed by another");
+    far.converges(&tree, MODULE, "on the next tier");
+}
+
+#[test]
 fn a_storm_of_renames_ends_with_the_right_tree() {
     tiers!(place, plant_wood => _root, tree, near, far);
     for round in 0..60 {
