@@ -1,20 +1,18 @@
 //! What the web may see of a home: each module at one snapshot, files that are what it says, and how things are. Nothing
 //! here changes anything.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
 use super::catalog::AllPages;
+use super::checked::Checked;
 use super::config::{Config, Server};
 use super::served::{Newest, Served};
 use super::site::Site;
 use super::status::Transfer;
 use super::visits::Visits;
-use crate::disk::dir::{StatKey, look_fd};
+use crate::disk::dir::StatKey;
 use crate::disk::index::IndexError;
 use crate::disk::index::heads::HeadState;
 use crate::tree::entry::{Body, Entry};
@@ -178,46 +176,6 @@ impl View {
     }
 
     fn open_at(&self, path: &TreePath, stat: &StatKey, size: u64, id: FileId) -> Option<Checked> {
-        let file = self.served.top()?.open_file_at(path).ok()?;
-        let key = look_fd(&file).ok()?.key;
-        (key == *stat && key.size == size).then_some(Checked { file, key, id })
-    }
-}
-
-/// A file that was hashed as it stands there.
-#[derive(Debug)]
-pub struct Checked {
-    file: File,
-    key: StatKey,
-    id: FileId,
-}
-
-impl Checked {
-    /// Its length in bytes.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.key.size
-    }
-
-    /// Its content.
-    #[must_use]
-    pub fn id(&self) -> FileId {
-        self.id
-    }
-
-    /// Reads `len` bytes from `at` on.
-    ///
-    /// # Errors
-    /// As `pread(2)`; `InvalidData` when someone has written to the file since it was opened.
-    pub fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, at)?;
-        // Behind the read: a write before it shows in the times. A rename or a second name does in `ctime` alone.
-        let now = look_fd(&self.file)?.key;
-        if (StatKey { ctime: self.key.ctime, ..now }) == self.key {
-            Ok(bytes)
-        } else {
-            Err(io::Error::new(io::ErrorKind::InvalidData, "the file was written to meanwhile"))
-        }
+        Checked::open(self.served.top()?, path, stat, size, id)
     }
 }

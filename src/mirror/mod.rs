@@ -13,11 +13,12 @@
 //! `take_content` and `apply`). All share a `site`; each module has a `desk`, where its one operation at a time works.
 //!
 //! What others get: [`serve`] answers requests and `serve_follow` those who stay, from the [`catalog`] of modules as they
-//! are [`served`], with what is pushed ([`offers`], [`packs`]); the web sees them through a [`front`], from whom its
+//! are [`served`], with what is pushed ([`offers`], [`packs`]); the web sees them through a [`front`] ([`checked`] files), from whom its
 //! [`proxies`] say.
 
 mod block_lists;
 pub mod catalog;
+pub mod checked;
 pub mod clock;
 pub mod command;
 pub mod config;

@@ -17,7 +17,7 @@ use super::limits::{CHUNK_MAX, HASH_TIME, HASHES_MAX, HASHES_WAITING_MAX};
 use super::problem::CHANGING;
 use super::reply::{Answer, TEXT, full, set};
 use super::serve::{Web, busy};
-use crate::mirror::front::Checked;
+use crate::mirror::checked::Checked;
 use crate::tree::hash::FileId;
 
 /// What a content can be hashed with.

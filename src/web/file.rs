@@ -15,7 +15,8 @@ use super::problem::{CHANGING, ELSEWHERE};
 use super::range::{Part, part};
 use super::reply::{Answer, REPR_DIGEST, TEXT, bare, full, set};
 use super::serve::{Outcome, Web, now};
-use crate::mirror::front::{Checked, Missing, View};
+use crate::mirror::checked::Checked;
+use crate::mirror::front::{Missing, View};
 use crate::tree::entry::{Body, Entry};
 use crate::tree::name::TreePath;
 

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::rows::Rows;
-use crate::mirror::front::{Checked, View};
+use crate::mirror::checked::Checked;
+use crate::mirror::front::View;
 use crate::tree::dir::look_up;
 use crate::tree::entry::{Body, Entry, Meta};
 use crate::tree::name::TreePath;
