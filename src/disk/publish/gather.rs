@@ -26,6 +26,8 @@ pub struct Prepared {
     pub(super) work: Work,
     moved_from: HashSet<TreePath>,
     removed: HashSet<[u8; MARK_LEN]>,
+    /// Numbers of the changes that take content under its id alone, ascending: new files. Others have a file with their number.
+    pub(super) wholes: Vec<u64>,
 }
 
 impl Prepared {
@@ -33,6 +35,11 @@ impl Prepared {
     #[must_use]
     pub fn moved_directories(&self) -> usize {
         self.moves.len()
+    }
+
+    /// Whether change `number` takes content under its id alone.
+    pub(super) fn takes_whole(&self, number: u64) -> bool {
+        self.wholes.binary_search(&number).is_ok()
     }
 
     /// Whether the changes take the file at `path` away, so that it may be moved from there.

@@ -54,6 +54,23 @@ impl<'p, 'a> Hands<'p, 'a> {
         }
     }
 
+    /// Gives the path of a change, at which nothing should stand, to `whole`. If something does, that gets the name `given`
+    /// first: what is displaced comes to stand there.
+    pub(super) fn put_new(&mut self, whole: &Name, given: &Name, change: &Change) -> Result<(), PublishError> {
+        let (path, stage) = (&change.path, self.plan.stage);
+        self.touch_parent(path);
+        self.plan.step("publish", path)?;
+        let (dir, name) = self.places.at(path).map_err(|e| self.plan.failed("publish", path, e))?;
+        match rename_new(&stage.dir, whole, dir, &name) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                let renamed = stage.dir.rename(whole, &stage.dir, given, RenameFlags::empty());
+                renamed.map_err(|e| self.plan.failed("publish", path, e))?;
+                self.put(given, change)
+            }
+            put => put.map_err(|e| self.plan.failed("publish", path, e)),
+        }
+    }
+
     /// Gives the path of a change to `staged`. What stands there is kept: exchanged, then moved to the grace.
     pub(super) fn put(&mut self, staged: &Name, change: &Change) -> Result<(), PublishError> {
         let (path, stage) = (&change.path, self.plan.stage);

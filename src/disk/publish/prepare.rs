@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::num::NonZero;
+use std::thread::{ScopedJoinHandle, available_parallelism};
 
 use rustix::fs::RenameFlags;
 
@@ -12,7 +14,7 @@ use super::{Plan, PublishError};
 use crate::disk::dir::{Found, StatKey, look_fd, set_meta_fd};
 use crate::disk::fault::is_full;
 use crate::disk::grace::Batch;
-use crate::disk::stage::{copy_name, given_name, whole_name};
+use crate::disk::stage::{Stage, StageError, copy_name, given_name, whole_name};
 use crate::disk::verify::copy;
 use crate::tree::chunker::Class;
 use crate::tree::diff::Change;
@@ -35,13 +37,15 @@ pub(super) const FLUSH_EACH_MAX: usize = 64;
 pub fn prepare(plan: &Plan<'_>) -> Result<Prepared, PublishError> {
     plan.step("clear the stage for", &TreePath::top())?;
     plan.stage.set_aside(&mut Batch::new(&plan.stage.grace, plan.sequence))?;
-    let prepared = gather(plan)?;
+    let mut prepared = gather(plan)?;
     let mut staging = Staging {
         plan,
         prepared: &prepared,
         places: Places::new(plan.target),
         empty: list::file_id(&[]).map_err(|e| PublishError::Changes(io::Error::other(e)))?,
         uses: HashMap::new(),
+        wholes: Vec::new(),
+        copies: Vec::new(),
         files: Vec::new(),
         many: false,
     };
@@ -52,10 +56,10 @@ pub fn prepare(plan: &Plan<'_>) -> Result<Prepared, PublishError> {
                 staging.supply(turn.number, &turn.change)?;
             }
         }
-        Ok(())
+        staging.make_copies()
     };
     match supply() {
-        Ok(()) => staging.flush()?,
+        Ok(()) => prepared.wholes = staging.flush()?,
         Err(stopped @ PublishError::Stopped(_)) => return Err(stopped),
         Err(e) => {
             // Whatever carries a number here was verified: it is good for the next attempt.
@@ -66,12 +70,17 @@ pub fn prepare(plan: &Plan<'_>) -> Result<Prepared, PublishError> {
     Ok(prepared)
 }
 
+/// Copies that are made together, and threads that make them.
+const COPIES_MAX: usize = 64;
+const COPY_THREADS_MAX: usize = 4;
 /// Bytes of a file id by which its uses are counted.
 const USE_LEN: usize = 16;
 
 /// What has become of one content.
 #[derive(Default)]
 struct Use {
+    /// Whether a change takes what waits under the id alone.
+    whole: bool,
     /// The change whose file in the stage can be copied.
     given: Option<u64>,
     /// Removed files that are promised to changes.
@@ -85,6 +94,10 @@ struct Staging<'p, 'a> {
     empty: FileId,
     /// By the beginning of the file id: some 50 bytes for a changed file.
     uses: HashMap<[u8; USE_LEN], Use>,
+    /// Numbers of the changes that take what waits under their id alone.
+    wholes: Vec<u64>,
+    /// Copies to be made of it for others.
+    copies: Vec<(Wanted, TreePath)>,
     /// Files to flush, while they are few.
     files: Vec<File>,
     many: bool,
@@ -106,7 +119,7 @@ impl Staging<'_, '_> {
     fn supply(&mut self, number: u64, change: &Change) -> Result<(), PublishError> {
         let Some(Entry { body: Body::File { class, id, size }, meta, .. }) = &change.new else { return Ok(()) };
         let wanted = Wanted { id: *id, class: *class, size: *size, meta: *meta, number };
-        if self.use_whole(&wanted, &change.path)? {
+        if self.use_whole(&wanted, change)? {
             return Ok(());
         }
         if *id == self.empty {
@@ -119,36 +132,89 @@ impl Staging<'_, '_> {
         if self.promise(&wanted.id, &holders) {
             return Ok(());
         }
-        let given = self.uses.get(&use_key(id)).and_then(|uses| uses.given);
-        if let Some(given) = given.map(|number| given_name(id, number)) {
+        let uses = self.uses.get(&use_key(id));
+        if uses.is_some_and(|uses| uses.whole) {
+            self.copies.push((wanted, change.path.clone()));
+            return if self.copies.len() < COPIES_MAX { Ok(()) } else { self.make_copies() };
+        }
+        if let Some(given) = uses.and_then(|uses| uses.given).map(|number| given_name(id, number)) {
             let source = self.plan.stage.open_any(&given)?;
             if self.copy_of(source.as_ref(), &wanted, &change.path)? {
                 return Ok(());
             }
         }
-        for (path, key) in &holders {
-            if self.copy_local(path, key, &wanted, &change.path)? {
+        self.copy_any(&holders, &wanted, &change.path)
+    }
+
+    /// Copies the first of `holders` that still has the content.
+    fn copy_any(
+        &mut self,
+        holders: &[(TreePath, StatKey)],
+        wanted: &Wanted,
+        path: &TreePath,
+    ) -> Result<(), PublishError> {
+        for (from, key) in holders {
+            if self.copy_local(from, key, wanted, path)? {
                 return Ok(());
             }
         }
-        Err(PublishError::Missing { path: change.path.clone(), id: *id })
+        Err(PublishError::Missing { path: path.clone(), id: wanted.id })
     }
 
-    /// Gives the change what waits in the stage under the id alone.
-    fn use_whole(&mut self, wanted: &Wanted, path: &TreePath) -> Result<bool, PublishError> {
+    /// Makes the copies that are wanted of what waits under an id alone: they are many where a tree holds the same file in many
+    /// places, so each thread makes a part.
+    fn make_copies(&mut self) -> Result<(), PublishError> {
+        let (stage, empty, mut copies) = (self.plan.stage, self.empty, Vec::new());
+        for (wanted, path) in std::mem::take(&mut self.copies) {
+            self.plan.step("copy for", &path)?;
+            // Here, as a file that nobody may read is made readable for a moment.
+            copies.push((stage.open_whole(&wanted.id)?, wanted, path));
+        }
+        let threads = available_parallelism().map_or(1, NonZero::get).min(COPY_THREADS_MAX);
+        let make = |copy: &(Option<File>, Wanted, TreePath)| match copy {
+            (Some(source), wanted, _) => copy_whole(stage, empty, source, wanted),
+            (None, ..) => Ok(None),
+        };
+        let made = std::thread::scope(|scope| {
+            let parts = copies.chunks(copies.len().div_ceil(threads).max(1));
+            let threads: Vec<_> = parts.map(|part| scope.spawn(move || part.iter().map(make).collect())).collect();
+            let join = |thread: ScopedJoinHandle<'_, Vec<_>>| thread.join().map_err(|_| broken_off());
+            threads.into_iter().map(join).collect::<Result<Vec<_>, _>>()
+        })?;
+        for ((_, wanted, path), made) in copies.iter().zip(made.into_iter().flatten()) {
+            match made? {
+                Some(file) => keep_few(&mut self.files, &mut self.many, file),
+                None => self.copy_any(&(self.plan.holders)(&wanted.id), wanted, path)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the change what waits in the stage under the id alone. What will be exchanged gets a number: under the id alone
+    /// stands nothing that was displaced.
+    fn use_whole(&mut self, wanted: &Wanted, change: &Change) -> Result<bool, PublishError> {
+        if self.uses.get(&use_key(&wanted.id)).is_some_and(|uses| uses.whole) {
+            return Ok(false);
+        }
         let stage = self.plan.stage;
         let whole = whole_name(&wanted.id);
         let failed = |e| stage.failed("stage", &whole, 0, e);
         let Some(look) = stage.dir.look(&whole).map_err(failed)? else { return Ok(false) };
-        self.plan.step("stage", path)?;
+        self.plan.step("stage", &change.path)?;
         if !self.many || look.meta != wanted.meta {
             let Some(file) = stage.open_whole(&wanted.id)? else { return Ok(false) };
             set_meta_fd(std::os::fd::AsFd::as_fd(&file), &wanted.meta).map_err(failed)?;
             keep_few(&mut self.files, &mut self.many, file);
         }
-        let given = given_name(&wanted.id, wanted.number);
-        stage.dir.rename(&whole, &stage.dir, &given, RenameFlags::empty()).map_err(failed)?;
-        self.given(wanted);
+        let uses = self.uses.entry(use_key(&wanted.id)).or_default();
+        if change.old.is_none() {
+            uses.whole = true;
+            self.wholes.push(wanted.number);
+        } else {
+            let given = given_name(&wanted.id, wanted.number);
+            stage.dir.rename(&whole, &stage.dir, &given, RenameFlags::empty()).map_err(failed)?;
+            uses.given = Some(wanted.number);
+        }
         Ok(true)
     }
 
@@ -192,45 +258,20 @@ impl Staging<'_, '_> {
     /// Copies `source`, or nothing at all, into the stage for the change; false if it is not the content of its id.
     fn copy_of(&mut self, source: Option<&File>, wanted: &Wanted, path: &TreePath) -> Result<bool, PublishError> {
         self.plan.step("copy for", path)?;
-        let (stage, name) = (self.plan.stage, copy_name(wanted.number));
-        let failed = |e| stage.failed("copy", &name, wanted.size, e);
-        let target = stage.dir.create_file(&name).map_err(failed)?;
-        let copied = match source {
-            Some(source) => copy(source, &target, wanted.class),
-            None => Ok((self.empty, 0)),
-        };
-        let same = match copied {
-            Ok((id, bytes)) => id == wanted.id && bytes == wanted.size,
-            Err(e) => {
-                stage.dir.remove_file(&name).map_err(failed)?;
-                match is_full(&e) {
-                    true => return Err(failed(e).into()),
-                    false => return Ok(false),
-                }
-            }
-        };
-        if !same {
-            stage.dir.remove_file(&name).map_err(failed)?;
-            return Ok(false);
-        }
-        set_meta_fd(std::os::fd::AsFd::as_fd(&target), &wanted.meta).map_err(failed)?;
+        let Some(target) = make_copy(self.plan.stage, self.empty, source, wanted)? else { return Ok(false) };
         self.plan.step("stage", path)?;
-        let given = given_name(&wanted.id, wanted.number);
-        stage.dir.rename(&name, &stage.dir, &given, RenameFlags::empty()).map_err(failed)?;
-        self.given(wanted);
+        give(self.plan.stage, wanted)?;
+        self.uses.entry(use_key(&wanted.id)).or_default().given = Some(wanted.number);
         keep_few(&mut self.files, &mut self.many, target);
         Ok(true)
     }
 
-    fn given(&mut self, wanted: &Wanted) {
-        self.uses.entry(use_key(&wanted.id)).or_default().given = Some(wanted.number);
-    }
-
-    /// Makes the stage durable, or empties it: after a failed flush nobody knows what reached the disk.
-    fn flush(self) -> Result<(), PublishError> {
+    /// Makes the stage durable, or empties it: after a failed flush nobody knows what reached the disk. Gives the numbers of
+    /// the changes that take what waits under their id alone.
+    fn flush(self) -> Result<Vec<u64>, PublishError> {
         let stage = self.plan.stage;
         if self.files.is_empty() && !self.many {
-            return Ok(());
+            return Ok(self.wholes);
         }
         self.plan.step("flush the stage of", &TreePath::top())?;
         let flushed = match self.many {
@@ -240,8 +281,48 @@ impl Staging<'_, '_> {
         flushed.map_err(|e| match stage.clear() {
             Ok(()) => PublishError::Flush(e),
             Err(cleared) => cleared.into(),
-        })
+        })?;
+        Ok(self.wholes)
     }
+}
+
+fn broken_off() -> PublishError {
+    PublishError::Changes(io::Error::other("a part of mirra failed"))
+}
+
+/// Makes a copy of `source` and gives it to its change; nothing if it is not the content of its id.
+fn copy_whole(stage: &Stage, empty: FileId, source: &File, wanted: &Wanted) -> Result<Option<File>, StageError> {
+    let Some(target) = make_copy(stage, empty, Some(source), wanted)? else { return Ok(None) };
+    give(stage, wanted)?;
+    Ok(Some(target))
+}
+
+/// Copies `source`, or nothing at all, into a file of the stage that has no number yet; nothing is there if it is not the
+/// content of its id.
+fn make_copy(stage: &Stage, empty: FileId, source: Option<&File>, wanted: &Wanted) -> Result<Option<File>, StageError> {
+    let name = copy_name(wanted.number);
+    let failed = |e| stage.failed("copy", &name, wanted.size, e);
+    let target = stage.dir.create_file(&name).map_err(failed)?;
+    let copied = match source {
+        Some(source) => copy(source, &target, wanted.class),
+        None => Ok((empty, 0)),
+    };
+    if copied.as_ref().is_ok_and(|(id, bytes)| *id == wanted.id && *bytes == wanted.size) {
+        set_meta_fd(std::os::fd::AsFd::as_fd(&target), &wanted.meta).map_err(failed)?;
+        return Ok(Some(target));
+    }
+    stage.dir.remove_file(&name).map_err(failed)?;
+    match copied {
+        Err(e) if is_full(&e) => Err(failed(e)),
+        _ => Ok(None),
+    }
+}
+
+/// Says that the copy for a change is what it should be.
+fn give(stage: &Stage, wanted: &Wanted) -> Result<(), StageError> {
+    let (name, given) = (copy_name(wanted.number), given_name(&wanted.id, wanted.number));
+    let renamed = stage.dir.rename(&name, &stage.dir, &given, RenameFlags::empty());
+    renamed.map_err(|e| stage.failed("copy", &name, wanted.size, e))
 }
 
 /// Content for one change.

@@ -6,7 +6,7 @@ use super::place::{Hands, is_unmoved};
 use super::{Plan, PublishError, Switched, Witness};
 use crate::disk::dir::Found;
 use crate::disk::grace::rename_new;
-use crate::disk::stage::{given_name, own_name};
+use crate::disk::stage::{given_name, own_name, whole_name};
 use crate::tree::diff::Change;
 use crate::tree::entry::{Body, Entry, Meta};
 use crate::tree::name::TreePath;
@@ -113,19 +113,24 @@ fn file(hands: &mut Hands<'_, '_>, turn: &Turn) -> Result<(), PublishError> {
     if turn.moved != Moved::Apart {
         return Ok(());
     }
-    let (stage, staged) = (&hands.plan.stage.dir, given_name(id, turn.number));
+    let (stage, given) = (&hands.plan.stage.dir, given_name(id, turn.number));
+    let whole = hands.prepared.takes_whole(turn.number).then(|| whole_name(id));
+    let staged = whole.as_ref().unwrap_or(&given);
     let failed = |e| hands.plan.failed("look at the content of", path, e);
-    let mut look = stage.look(&staged).map_err(failed)?;
+    let mut look = stage.look(staged).map_err(failed)?;
     if look.is_none() {
         if is_metadata_only(&turn.change) {
             return Ok(());
         }
-        if !hands.take(&staged, path, entry)? {
+        if whole.is_some() || !hands.take(&given, path, entry)? {
             return Err(PublishError::Missing { path: path.clone(), id: *id });
         }
-        look = stage.look(&staged).map_err(|e| hands.plan.failed("look at the content of", path, e))?;
+        look = stage.look(&given).map_err(|e| hands.plan.failed("look at the content of", path, e))?;
     }
-    hands.put(&staged, &turn.change)?;
+    match &whole {
+        Some(whole) => hands.put_new(whole, &given, &turn.change)?,
+        None => hands.put(&given, &turn.change)?,
+    }
     count_put(hands, &turn.change);
     // Renaming has changed the key; a local user may have changed more.
     if let (Some(before), Some(now)) = (look, hands.look(path)?)
