@@ -33,12 +33,12 @@ impl Account {
         *self.since.get_or_insert(now) + self.rate.time.saturating_sub(self.waited)
     }
 
-    /// It took `bytes`.
+    /// It took `bytes`: what goes into the system's own room without waiting is not taken by anybody yet.
     fn take(&mut self, now: Instant, bytes: u64) {
         if let Some(since) = self.since.take() {
             self.waited += now.saturating_duration_since(since);
+            self.taken = self.taken.saturating_add(bytes);
         }
-        self.taken = self.taken.saturating_add(bytes);
     }
 
     /// Whether it takes too little; if not, and it was waited for long enough, the count begins anew.
@@ -176,6 +176,17 @@ mod tests {
         let later = now + Duration::from_secs(3_600);
         assert!(!account.is_short(later));
         assert_eq!(account.wait(later), later + rate.time);
+    }
+
+    #[test]
+    fn what_the_system_takes_at_once_does_not_count() {
+        let rate = Rate { time: Duration::from_secs(60), bytes: 1024 };
+        let mut account = Account { rate, waited: Duration::ZERO, since: None, taken: 0 };
+        let now = Instant::now();
+        account.take(now, 6 << 20);
+        account.wait(now);
+        assert!(!account.is_short(now + Duration::from_secs(59)));
+        assert!(account.is_short(now + Duration::from_secs(60)));
     }
 
     #[tokio::test]

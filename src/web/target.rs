@@ -36,9 +36,11 @@ impl Target {
             Some(rest) if !rest.is_empty() => (rest, true),
             _ => (rest, rest.is_empty()),
         };
+        // A dot is the directory before it (RFC 3986, 5.2.4); clients such as apt send it as it stands in their settings.
+        let slash = slash || rest.rsplit('/').next() == Some(".");
         let names = match rest {
             "" => Ok(Vec::new()),
-            rest => rest.split('/').map(name).collect::<Result<_, _>>(),
+            rest => rest.split('/').filter(|part| *part != ".").map(name).collect::<Result<_, _>>(),
         };
         Ok(Self { names: names?, slash, query: query.unwrap_or_default().to_owned() })
     }
@@ -100,6 +102,9 @@ mod tests {
         check("/a;b/c\\d/..a/...", &[b"a;b", b"c\\d", b"..a", b"..."], false);
         check("/a%0d%0ab", &[b"a\r\nb"], false);
         check("/a+b", &[b"a+b"], false);
+        check("/a/./b", &[b"a", b"b"], false);
+        check("/./a/.", &[b"a"], true);
+        check("/.", &[], true);
     }
 
     #[test]
@@ -112,9 +117,7 @@ mod tests {
             "/a//b",
             "//a",
             "/a//",
-            "/.",
             "/..",
-            "/./",
             "/../a",
             "/a/..",
             "/a/../b",
