@@ -88,7 +88,7 @@ mod tests {
     fn open(place: &Path) -> Checked {
         let top = Arc::new(Dir::open_operator(place).unwrap());
         let path = TreePath::new(b"f").unwrap();
-        let key = look_fd(&top.open_file_at(&path).unwrap()).unwrap().key;
+        let key = look_fd(top.open_file_at(&path).unwrap()).unwrap().key;
         Checked::open(top, &path, &key, 3, FileId::from_bytes([7; 32])).unwrap()
     }
 

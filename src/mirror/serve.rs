@@ -85,7 +85,7 @@ fn answer(catalog: &Arc<Catalog>, stream: &Stream, request: &Message, history: b
         let output = answer.next_output();
         match output {
             Output::Message(message) => {
-                controller.made(answer.literals() - before, begun.elapsed(), backlog());
+                controller.made(answer.literals() - before, message.body.len(), begun.elapsed(), backlog());
                 stream.blocking_send(message.tag, message.body)?;
             }
             Output::Wait => answer.handle(receive(stream)?.as_ref()),

@@ -68,12 +68,12 @@ impl Level {
 impl Level {
     /// As [`tuned`](Self::tuned), for a stream: its tables are made once, and have to reach over its window.
     pub(super) fn for_streams(self) -> (i32, Vec<CParameter>) {
-        use CParameter::{ChainLog, HashLog, SearchLog};
+        use CParameter::{ChainLog, HashLog};
         match self.0 {
-            0..=6 => (i32::from(self.0), Vec::new()),
             7..=12 => (i32::from(self.0), vec![HashLog(20), ChainLog(20)]),
-            13..=16 => (16, vec![HashLog(20), ChainLog(20), SearchLog(u32::from(self.0 - 11))]),
-            _ => (i32::from(self.0), vec![HashLog(20), ChainLog(21)]),
+            17.. => (i32::from(self.0), vec![HashLog(20), ChainLog(21)]),
+            // What optimal parsing gains by larger tables is not worth their time.
+            _ => self.tuned(),
         }
     }
 }

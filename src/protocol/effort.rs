@@ -58,6 +58,8 @@ pub struct Controller {
     /// Bytes of literals since the last step.
     stood: u64,
     history: bool,
+    /// What a byte of literals came to in the last large batch.
+    ratio: f64,
 }
 
 /// A level, and how long it takes against [`Level::FAST`].
@@ -67,12 +69,13 @@ struct Step {
 }
 
 /// What is climbed, one step a batch. Levels between these take longer than the one below and give little more.
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step { level: 3, cost: 1.0 },
-    Step { level: 6, cost: 3.0 },
-    Step { level: 9, cost: 4.0 },
-    Step { level: 15, cost: 32.0 },
-    Step { level: 19, cost: 110.0 },
+    Step { level: 6, cost: 2.2 },
+    Step { level: 9, cost: 3.3 },
+    Step { level: 12, cost: 5.2 },
+    Step { level: 15, cost: 20.0 },
+    Step { level: 19, cost: 60.0 },
 ];
 /// The step while nothing is known of the line.
 const START: usize = 1;
@@ -115,7 +118,7 @@ impl Controller {
     #[must_use]
     pub fn new(setting: Compress, history: bool) -> Self {
         let begun = Backlog { bytes: 0, held: false };
-        Self { setting, step: START, unit: UNIT, rate: None, begun, literals: 0, stood: 0, history }
+        Self { setting, step: START, unit: UNIT, rate: None, begun, literals: 0, stood: 0, history, ratio: 1.0 }
     }
 
     /// How to make the next batch, when so much waits.
@@ -126,7 +129,8 @@ impl Controller {
         self.begun = backlog;
         let young = self.literals < LONG_ANSWER;
         let time = self.time_for(backlog);
-        let fits = |step: usize| STEPS.get(step).is_some_and(|at| self.takes(at, BATCH_TARGET) <= time);
+        let lasting = self.time_of_a_batch();
+        let fits = |step: usize| STEPS.get(step).is_some_and(|at| self.takes(at, BATCH_TARGET) <= time.min(lasting));
         let highest = (0..STEPS.len()).rev().find(|step| fits(*step)).unwrap_or(0);
         if self.rate.is_some() && (highest < self.step || self.stood >= STAND || self.literals < BEGINNING) {
             let step = highest.min(self.step + 1);
@@ -139,15 +143,16 @@ impl Controller {
         Effort { level, small, rebuilt, history: self.history }
     }
 
-    /// Says that a message was made of `literals` bytes of them, that this took `took`, and what was left then of what waited
-    /// before.
-    pub fn made(&mut self, literals: u64, took: Duration, left: Backlog) {
+    /// Says that a message was made of `literals` bytes of them and has `sent` bytes, that this took `took`, and what was
+    /// left then of what waited before.
+    pub fn made(&mut self, literals: u64, sent: usize, took: Duration, left: Backlog) {
         self.literals = self.literals.saturating_add(literals);
         self.stood = self.stood.saturating_add(literals);
         self.measure(took, left);
         if literals <= SMALL as u64 {
             return;
         }
+        self.ratio = sent as f64 / literals as f64;
         let cost = self.at().map_or(1.0, |at| at.cost);
         let unit = took.as_nanos() as f64 / literals as f64 / cost;
         self.unit = ((self.unit + unit) / 2.0).max(UNIT_MIN);
@@ -162,6 +167,15 @@ impl Controller {
         match self.rate {
             Some(rate) if !backlog.held => backlog.bytes as f64 / rate * 1e9,
             _ => 0.0,
+        }
+    }
+
+    /// Nanoseconds for which a batch keeps the line busy: what takes longer to make would eat up what waits, and the step
+    /// would have to be left again, and with it the history.
+    fn time_of_a_batch(&self) -> f64 {
+        match self.rate {
+            Some(rate) if self.history => self.ratio * BATCH_TARGET as f64 / rate * 1e9,
+            _ => f64::INFINITY,
         }
     }
 
@@ -216,7 +230,7 @@ mod tests {
             pass(took, &mut queue, &mut now);
             let sent = ratio * BATCH_TARGET as f64;
             let left = Backlog { bytes: queue as usize, held: false };
-            controller.made(BATCH_TARGET as u64, Duration::from_secs_f64(took), left);
+            controller.made(BATCH_TARGET as u64, sent as usize, Duration::from_secs_f64(took), left);
             if queue > QUEUE {
                 let time = (queue - QUEUE) / line;
                 pass(time, &mut queue, &mut now);
@@ -232,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_thin_line_is_packed_for_as_hard_as_the_processor_can_and_never_waits() {
-        for (line, least, most) in [(0.1e6, 19, 19), (1e6, 15, 19), (2.5e6, 9, 15), (12e6, 3, 9)] {
+        for (line, least, most) in [(0.1e6, 15, 19), (1e6, 15, 19), (2.5e6, 9, 15), (12e6, 3, 12)] {
             let run = run(Compress::Auto, line, 3.5, 0.22, 30.0);
             let levels = late(&run);
             assert!(levels.iter().all(|level| *level >= least), "{line}: {levels:?}");
@@ -254,11 +268,11 @@ mod tests {
         let mut controller = Controller::new(Compress::Auto, true);
         let backlog = Backlog { bytes: 1024 * 1024, held: false };
         controller.next(backlog);
-        controller.made(3_000_000, Duration::from_millis(10), Backlog { bytes: 1_000_000, held: false });
+        controller.made(3_000_000, 400_000, Duration::from_millis(10), Backlog { bytes: 1_000_000, held: false });
         for i in 0..100u64 {
             let backlog = Backlog { bytes: 1024 * 1024, held: true };
             let effort = controller.next(backlog);
-            controller.made(3_000_000, Duration::from_millis(10), backlog);
+            controller.made(3_000_000, 400_000, Duration::from_millis(10), backlog);
             assert!(i < 2 || effort.level <= Level::FAST, "{i}: {effort:?}");
         }
     }
@@ -284,7 +298,7 @@ mod tests {
             for took in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
                 let effort = controller.next(Backlog { bytes, held: false });
                 assert!(effort.level <= Level::MAX, "{effort:?}");
-                controller.made(u64::MAX, took, Backlog { bytes: left, held: false });
+                controller.made(u64::MAX, usize::MAX, took, Backlog { bytes: left, held: false });
             }
         }
     }
