@@ -2,7 +2,7 @@
 //! Prometheus reads.
 //!
 //! Everything is made from one [`Status`] when it is asked for; nothing is kept here. There are as many series as
-//! modules times the [`MODULE`] table, and a few of the mirra itself.
+//! modules times the entries of a table, and a few of the mirra itself.
 
 use std::fmt;
 use std::sync::Arc;
