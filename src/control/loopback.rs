@@ -21,7 +21,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::watched::{PATHS, Page, page};
 use crate::mirror::failure::{Exit, Failure};
 use crate::mirror::status::Status;
-use crate::net::bind;
+use crate::net::{attach, bind};
 
 /// Connections at one time; more are closed at once.
 pub const CONNECTIONS_MAX: usize = 32;
@@ -59,8 +59,7 @@ impl Loopback {
             let fix = "take an address of this machine, such as 127.0.0.1:9607, and a proxy that knows who may read it";
             return Err(Failure::new(Exit::Config, what(), why, fix));
         }
-        let bound = bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-        bound.map(|listener| Self { listener }).map_err(|e| {
+        bind(address).map(|listener| Self { listener }).map_err(|e| {
             let fix = "name another: --metrics-listen 127.0.0.1:PORT, or metrics_listen in .mirra/Mirra.toml";
             Failure::new(Exit::Config, what(), e.to_string(), fix)
         })
@@ -80,10 +79,7 @@ impl Loopback {
         let failed = |e: std::io::Error| Failure::local("cannot show metrics", &e);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
         let runtime = runtime.map_err(failed)?;
-        let socket = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(self.listener).map_err(failed)?
-        };
+        let socket = attach(self.listener, runtime.handle()).map_err(failed)?;
         let stop = Arc::new(Notify::new());
         let stopped = stop.clone();
         let serve = move || {

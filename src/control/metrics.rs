@@ -5,7 +5,6 @@
 //! modules times the entries of a table, and a few of the mirra itself.
 
 use std::fmt;
-use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
@@ -99,7 +98,7 @@ const MIRRA: [Whole; 3] = [
 #[must_use]
 pub fn text(status: Status, now_ms: u64) -> String {
     let mut registry = Registry::with_prefix("mirra");
-    registry.register_collector(Box::new(Snapshot { status: Arc::new(status), now_ms }));
+    registry.register_collector(Box::new(Snapshot { status, now_ms }));
     let mut text = String::new();
     // Writing into memory does not fail.
     if text::encode(&mut text, &registry).is_err() {
@@ -110,7 +109,7 @@ pub fn text(status: Status, now_ms: u64) -> String {
 
 #[derive(Debug)]
 struct Snapshot {
-    status: Arc<Status>,
+    status: Status,
     now_ms: u64,
 }
 

@@ -27,7 +27,7 @@ use super::serve::{Room, serve};
 use super::site::Site;
 use super::take_tree::index_failure;
 use crate::disk::home::Home;
-use crate::net::Listener;
+use crate::net::{Listener, attach};
 use crate::tree::address::Address;
 use crate::tree::hash::Authority;
 
@@ -112,11 +112,7 @@ impl Inner {
     fn listen(&self, listener: TcpListener) -> Result<(), Failure> {
         let failed = |e: std::io::Error| Failure::local("cannot answer peers", &e);
         let site = &self.site;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let socket = {
-            let _inside = site.runtime.enter();
-            tokio::net::TcpListener::from_std(listener).map_err(failed)?
-        };
+        let socket = attach(listener, &site.runtime).map_err(failed)?;
         let params = answering(site.keys.channel_secret(), site.keys.certificate(now_ms()).encode());
         let (catalog, room) = (site.catalog.clone(), Room::default());
         site.runtime.spawn(async move {

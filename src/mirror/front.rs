@@ -66,6 +66,12 @@ impl Front {
         self.site.desk(module).look().transfer
     }
 
+    /// When this process began to answer, in Unix milliseconds.
+    #[must_use]
+    pub fn started_ms(&self) -> u64 {
+        self.site.started_ms
+    }
+
     /// Where visits are counted.
     #[must_use]
     pub fn visits(&self) -> Arc<Visits> {

@@ -1,6 +1,5 @@
 //! Publishing on the root: the tree on disk becomes a signed head.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
@@ -113,14 +112,15 @@ impl Root<'_> {
         // With other patterns it would be another tree.
         let known = known.filter(|known| known.unseen == patterns);
         let module = self.site.index.module_number(self.name).map_err(index_failure)?;
-        let paths = match ready.filter(|ready| !ready.all) {
-            Some(ready) => Some(self.with_links(module, &ready.paths)?),
-            None => None,
-        };
-        let touched = match (&known, &paths) {
-            (Some(known), Some(paths)) => Some(Touched { base: known.top, base_meta: known.meta, paths }),
+        let ready = match (&known, ready.filter(|ready| !ready.all)) {
+            (Some(known), Some(ready)) => Some((known, self.with_links(module, ready)?)),
             _ => None,
         };
+        let touched = ready.as_ref().filter(|(_, ready)| !ready.all).map(|(known, ready)| Touched {
+            base: known.top,
+            base_meta: known.meta,
+            paths: &ready.paths,
+        });
         let hashing = || block_lists::hashing(&self.site.catalog, &self.site.index);
         let rabin = self.own.block_lists.then(hashing).transpose()?;
         let known_bytes = match (last, &rabin) {
@@ -145,23 +145,15 @@ impl Root<'_> {
         Ok(Local::new(&survey.run(monitor)?, patterns))
     }
 
-    /// `paths`, and the other names of the files at them: who writes through one name of a file is told of for that one alone.
-    fn with_links(
-        &self,
-        module: ModuleNumber,
-        paths: &BTreeMap<TreePath, Depth>,
-    ) -> Result<BTreeMap<TreePath, Depth>, Failure> {
+    /// What is ready, and the other names of the files in it: who writes through one name of a file is told of for that one
+    /// alone.
+    fn with_links(&self, module: ModuleNumber, ready: &Ready) -> Result<Ready, Failure> {
         let reader = self.site.index.reader().map_err(index_failure)?;
-        let mut all = paths.clone();
-        for (path, depth) in paths {
-            if *depth != Depth::Alone {
-                continue;
-            }
+        let mut all = ready.clone();
+        for (path, _) in ready.paths.iter().filter(|(_, depth)| **depth == Depth::Alone) {
             let Some(row) = reader.file(module, path).map_err(index_failure)? else { continue };
             let links = reader.paths_of_inode(module, &row.stat, LINKS_MAX).map_err(index_failure)?;
-            for link in links.into_iter().filter(|link| !is_below(paths, link)) {
-                all.entry(link).or_insert(Depth::Alone);
-            }
+            links.into_iter().for_each(|link| all.insert(link, Depth::Alone));
         }
         Ok(all)
     }
@@ -260,16 +252,4 @@ impl Root<'_> {
 /// Whether `held` holds the file that says what is left out.
 fn is_ignore_file(held: &dyn Fn(&TreePath) -> bool) -> bool {
     TreePath::new(IGNORE.as_bytes()).is_ok_and(|path| held(&path))
-}
-
-/// Whether everything below a directory above `path` is looked at.
-fn is_below(paths: &BTreeMap<TreePath, Depth>, path: &TreePath) -> bool {
-    let mut above = path.split_last().map(|(parent, _)| parent);
-    while let Some(parent) = above {
-        if paths.get(&parent) == Some(&Depth::Below) {
-            return true;
-        }
-        above = parent.split_last().map(|(parent, _)| parent);
-    }
-    false
 }

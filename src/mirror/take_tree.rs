@@ -278,7 +278,7 @@ pub(super) fn index_failure(error: IndexError) -> Failure {
         IndexError::Damaged { .. } | IndexError::Foreign { .. } => {
             (Exit::LocalFile, "move .mirra/index.db away: it is rebuilt from the trees on disk")
         }
-        _ if error.is_full() || text.contains("full") => (Exit::NoSpace, "make room where .mirra lies, and try again"),
+        _ if error.is_full() => (Exit::NoSpace, "make room where .mirra lies, and try again"),
         _ => (Exit::LocalFile, "check the disk that .mirra lies on"),
     };
     Failure::new(exit, "the index cannot be used", text, fix)

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::Handle;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -29,6 +30,16 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         }
         other => other,
     }
+}
+
+/// Lets `runtime` serve what is [bound](bind).
+///
+/// # Errors
+/// As `fcntl(2)` and `epoll_ctl(2)`.
+pub fn attach(listener: TcpListener, runtime: &Handle) -> io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    let _inside = runtime.enter();
+    tokio::net::TcpListener::from_std(listener)
 }
 
 fn no_ipv6(error: &io::Error) -> bool {

@@ -15,7 +15,7 @@ mod handshake;
 mod listen;
 mod stream;
 
-pub use bind::bind;
+pub use bind::{attach, bind};
 pub use channel::{Channel, WeakChannel, accept, connect};
 pub use error::ChannelError;
 pub use handshake::{Check, Params, Peer};

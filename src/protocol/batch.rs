@@ -324,21 +324,20 @@ impl BatchWriter {
         // What is left of a change is small beside what it would be, and the receiver waits for little else.
         let rebuilt = done.steps.iter().any(Step::is_matched);
         let level = done.effort.level_for(done.literals.len(), rebuilt);
-        let mut literals = None;
-        if let Some(part) = self.in_stream(&done, level) {
-            packing |= IN_STREAM;
-            done.prefix.clear();
-            literals = Some(part);
-        } else if let Some(packed) = compress::literals(&done.literals, &done.prefix, level) {
-            packing |= PACKED_LITERALS;
-            if !packed.uses_prefix {
-                done.prefix.clear();
+        let (mut packed, mut uses_prefix) = (None, false);
+        if compress::is_worth_it(&done.literals, level) {
+            if let Some(part) = self.in_stream(&done, rebuilt, level) {
+                packing |= IN_STREAM;
+                packed = Some(part);
+            } else if let Some(alone) = compress::literals(&done.literals, &done.prefix, level) {
+                packing |= PACKED_LITERALS;
+                (packed, uses_prefix) = (Some(alone.frame), alone.uses_prefix);
             }
-            literals = Some(packed.frame);
-        } else {
+        }
+        if !uses_prefix {
             done.prefix.clear();
         }
-        let literals = literals.as_ref().unwrap_or(&done.literals);
+        let literals = packed.as_ref().unwrap_or(&done.literals);
         let mut body = Vec::with_capacity(BATCH_HEAD_LEN + steps.len() + literals.len());
         for length in [steps.len(), done.literals.len(), done.prefix.len()] {
             body.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
@@ -348,15 +347,13 @@ impl BatchWriter {
         body.extend_from_slice(literals);
         (Message { tag: tag::BATCH, body }, done.prefix)
     }
-}
 
-impl BatchWriter {
     /// The literals of `done` as the next part of the stream, if they are packed so.
-    fn in_stream(&mut self, done: &Self, level: Level) -> Option<Vec<u8>> {
+    fn in_stream(&mut self, done: &Self, rebuilt: bool, level: Level) -> Option<Vec<u8>> {
         let (literals, prefix) = (done.literals.len(), done.prefix.len());
         let begins = matches!(self.stream, Stream::Fresh);
         let fits = prefix.saturating_mul(LONGER_THAN_CONTEXT) <= literals && literals > if begins { SMALL } else { 0 };
-        if !self.effort.history || !fits || !compress::is_worth_it(&done.literals, level) {
+        if !self.effort.history || !fits {
             return None;
         }
         let mut packer = match std::mem::replace(&mut self.stream, Stream::Broken) {
@@ -365,7 +362,7 @@ impl BatchWriter {
             Stream::Broken => return None,
         };
         // Another level ends the history: what is rebuilt or small is not worth that.
-        let large = literals > SMALL && !done.steps.iter().any(Step::is_matched);
+        let large = literals > SMALL && !rebuilt;
         let level = packer.level().filter(|_| !large).unwrap_or(level);
         let part = packer.pack(&done.literals, level)?;
         self.stream = Stream::Open(packer);

@@ -63,9 +63,7 @@ impl Level {
             _ => (i32::from(self.0), vec![HashLog(19), ChainLog(20)]),
         }
     }
-}
 
-impl Level {
     /// As [`tuned`](Self::tuned), for a stream: its tables are made once, and have to reach over its window.
     pub(super) fn for_streams(self) -> (i32, Vec<CParameter>) {
         use CParameter::{ChainLog, HashLog};
@@ -81,7 +79,7 @@ impl Level {
 /// The literals as a zstd frame with `prefix` as its history, or `None` where they do not shrink.
 #[must_use]
 pub fn literals(literals: &[u8], prefix: &[u8], level: Level) -> Option<Packed> {
-    if !is_worth_it(literals, level) {
+    if level == Level::NONE {
         return None;
     }
     let pack = |prefix: &[u8]| {
@@ -95,7 +93,7 @@ pub fn literals(literals: &[u8], prefix: &[u8], level: Level) -> Option<Packed> 
     smallest.filter(|packed| packed.frame.len() < literals.len())
 }
 
-/// Whether literals are packed at that level.
+/// Whether it is worth the time to try to pack literals at that level: a sample of many is looked at.
 #[must_use]
 pub fn is_worth_it(literals: &[u8], level: Level) -> bool {
     level != Level::NONE && (literals.len() <= SAMPLED_FROM || shrinks(literals))
@@ -111,11 +109,11 @@ pub fn shrinks(data: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::protocol::packed::unpack_exactly;
 
-    fn noise(seed: u32, len: usize) -> Vec<u8> {
+    pub(in crate::protocol) fn noise(seed: u32, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
         bytes

@@ -126,12 +126,7 @@ impl fmt::Debug for Unpacker {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn noise(seed: u32, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-        bytes
-    }
+    use crate::protocol::compress::tests::noise;
 
     fn level(number: u8) -> Level {
         Level::new(number).unwrap()

@@ -35,6 +35,5 @@ pub mod serve;
 pub mod status;
 pub mod tar;
 pub mod target;
-pub mod traffic;
 
 pub use open::{Opened, open};

@@ -8,7 +8,7 @@ use super::listen::{Bounds, run};
 use super::serve::Web;
 use crate::mirror::config::{Server, WEB_PORT};
 use crate::mirror::front::Front;
-use crate::net::bind;
+use crate::net::{attach, bind};
 
 /// The port that is taken where the usual one cannot be.
 pub const SPARE_PORT: u16 = 8080;
@@ -47,12 +47,8 @@ pub fn open(front: Front, server: &Server, address: Option<SocketAddr>) -> Opene
     let bounds = Bounds::new(server.trusted_proxies.clone());
     let start = |address: SocketAddr| -> io::Result<SocketAddr> {
         let listener = bind(address)?;
-        listener.set_nonblocking(true)?;
         let (runtime, at) = (front.runtime(), listener.local_addr()?);
-        let socket = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
-        };
+        let socket = attach(listener, &runtime)?;
         let web = Arc::new(Web::new(front.clone(), server.trusted_proxies.clone()));
         runtime
             .spawn(run(socket, bounds.clone(), front.visits(), move |peer, request| web.clone().serve(peer, request)));

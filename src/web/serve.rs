@@ -19,7 +19,6 @@ use super::limits::{HASHES_KEPT, LOOKUPS_MAX, READS_MAX, STREAMS_MAX};
 use super::problem::{BUSY, FAILED};
 use super::reply::{Answer, TEXT, full, set};
 use super::target::{Refused, Target};
-use super::traffic::{Counted, Traffic};
 use super::{machine, module};
 use crate::mirror::clock::now_ms;
 use crate::mirror::front::Front;
@@ -37,10 +36,7 @@ pub struct Web {
     streams: Arc<Semaphore>,
     trusted: Vec<Net>,
     /// What went to visitors.
-    pub traffic: Arc<Traffic>,
-    visits: Arc<Visits>,
-    /// When it began, Unix milliseconds.
-    pub started_ms: u64,
+    pub visits: Arc<Visits>,
 }
 
 /// What looking comes to.
@@ -62,16 +58,14 @@ impl Web {
     #[must_use]
     pub fn new(front: Front, trusted: Vec<Net>) -> Self {
         let [reads, lookups, streams] = [READS_MAX, LOOKUPS_MAX, STREAMS_MAX].map(|max| Arc::new(Semaphore::new(max)));
-        let (digests, traffic) = (Arc::new(Digests::new(HASHES_KEPT)), Arc::default());
-        let visits = front.visits();
-        Self { front, digests, reads, lookups, streams, trusted, traffic, visits, started_ms: now_ms() }
+        let (digests, visits) = (Arc::new(Digests::new(HASHES_KEPT)), front.visits());
+        Self { front, digests, reads, lookups, streams, trusted, visits }
     }
 
     /// A body of content of `module` that is read from `source` as it is taken.
     #[must_use]
     pub fn stream(&self, module: &str, source: impl Source, len: Option<u64>) -> Body {
-        let source =
-            Counted { source, module: module.to_owned(), traffic: self.traffic.clone(), visits: self.visits.clone() };
+        let source = Counted { source, module: module.to_owned(), visits: self.visits.clone() };
         Body::Stream(Streamed::new(Box::new(source), len, self.reads.clone()))
     }
 
@@ -149,6 +143,24 @@ struct Held<S> {
 impl<S: Source> Source for Held<S> {
     fn next(&mut self, want: usize) -> io::Result<Option<Vec<u8>>> {
         self.source.next(want)
+    }
+}
+
+/// A source that is counted as it is read.
+struct Counted<S> {
+    source: S,
+    /// Whose content it is.
+    module: String,
+    visits: Arc<Visits>,
+}
+
+impl<S: Source> Source for Counted<S> {
+    fn next(&mut self, want: usize) -> io::Result<Option<Vec<u8>>> {
+        let next = self.source.next(want)?;
+        if let Some(bytes) = &next {
+            self.visits.took(&self.module, bytes.len() as u64, now_ms());
+        }
+        Ok(next)
     }
 }
 

@@ -35,7 +35,7 @@ pub fn page(web: &Web, asked: &Asked) -> Result<Answer, Wrong> {
             modules.push(module(web, &view, &mut left)?);
         }
     }
-    let page = Status { site: site(&web.front, asked.host()), started_ms: web.started_ms, modules };
+    let page = Status { site: site(&web.front, asked.host()), started_ms: web.front.started_ms(), modules };
     let mut answer = full(StatusCode::OK, HTML, status_page(&page, now_ms()));
     set(&mut answer, header::CONTENT_SECURITY_POLICY, POLICY);
     set(&mut answer, header::CACHE_CONTROL, "no-cache");
@@ -58,7 +58,7 @@ fn module(web: &Web, view: &View, left: &mut u64) -> Result<ModuleStatus, Wrong>
         confirmed_ms: view.newest().and_then(|newest| newest.beat.as_ref()).map(|(issued, _)| *issued),
         changes,
         sizes: heads.iter().rev().map(size).collect(),
-        served: web.traffic.of(&view.served().name),
+        served: web.visits.by_hours(&view.served().name),
         nodes: None,
     })
 }

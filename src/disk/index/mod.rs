@@ -91,9 +91,14 @@ impl IndexError {
     /// Whether there is no room for it on its disk.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        let Self::Sql { source: rusqlite::Error::SqliteFailure(error, _), .. } = self else { return false };
-        // The memory that its users share is a file, which cannot be made longer.
-        error.code == ErrorCode::DiskFull || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+        match self {
+            // The memory that its users share is a file, which cannot be made longer.
+            Self::Sql { source: rusqlite::Error::SqliteFailure(error, _), .. } => {
+                error.code == ErrorCode::DiskFull || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+            }
+            Self::Page(PageError::Store(error)) => error.downcast_ref::<Self>().is_some_and(Self::is_full),
+            _ => false,
+        }
     }
 }
 

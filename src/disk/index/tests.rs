@@ -359,3 +359,19 @@ fn a_small_file_costs_few_bytes() {
     let each = std::fs::metadata(dir.path().join("index.db")).unwrap().len() / u64::from(files);
     assert!(each <= 400, "{each} bytes for each entry");
 }
+
+#[test]
+fn a_full_disk_is_known_behind_what_failed_for_it() {
+    let failed = |code: i32| IndexError::Sql {
+        what: "write",
+        path: "index.db".into(),
+        source: rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None),
+    };
+    for code in [rusqlite::ffi::SQLITE_FULL, rusqlite::ffi::SQLITE_IOERR_SHMSIZE] {
+        assert!(failed(code).is_full());
+        assert!(IndexError::Page(PageError::from(failed(code))).is_full());
+        assert!(IndexError::from(PageError::Store(Box::new(failed(code)))).is_full());
+    }
+    assert!(!failed(rusqlite::ffi::SQLITE_IOERR).is_full());
+    assert!(!IndexError::Page(PageError::Missing([0; 32])).is_full());
+}

@@ -1,6 +1,7 @@
 //! What the pages are made from: plain values, which the server fills and nothing here looks up.
 
 use super::order::View;
+pub use crate::mirror::visits::Point;
 
 /// The mirra that answers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -216,15 +217,6 @@ pub struct Changed {
     pub updated: u64,
     /// Those that are gone.
     pub removed: u64,
-}
-
-/// A figure at a point in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Point {
-    /// Unix milliseconds.
-    pub at_ms: u64,
-    /// Bytes.
-    pub bytes: u64,
 }
 
 /// A follower.
