@@ -11,6 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::mirror::report::Sources;
 use crate::mirror::status::{ModuleStatus, Role, Status};
 
 /// The media type of the text.
@@ -42,7 +43,7 @@ const fn counter(name: &'static str, help: &'static str, value: fn(&ModuleStatus
     Each { name, help, counts: true, value }
 }
 
-const MODULE: [Each; 20] = [
+const MODULE: [Each; 24] = [
     gauge("module_seq", "Sequence of the snapshot in the directory", |m, _| m.sequence.map(number)),
     gauge("module_newest_seq", "Sequence of the newest head that was accepted", |m, _| m.newest_sequence.map(number)),
     gauge("module_head_age_seconds", "Age of the snapshot in the directory", |m, now| age(m.created_ms, now)),
@@ -61,8 +62,18 @@ const MODULE: [Each; 20] = [
         m.watch.as_ref().map(|watch| flag(watch.degraded.is_some()))
     }),
     gauge("module_nodes_connected", "Nodes that follow it from here", |m, _| Some(number(m.followers))),
-    counter("module_received_bytes", "Bytes received over its connections, everything counted", |m, _| {
-        Some(number(m.received))
+    gauge("module_sync_duration_seconds", "How long the last snapshot took to be made or brought here", |m, _| {
+        m.work.took_ms.map(seconds)
+    }),
+    counter("module_syncs", "Snapshots that were made or brought here", |m, _| Some(number(m.work.done))),
+    counter("module_chunks_reused", "Chunks that were here and were not sent", |m, _| {
+        Some(number(m.work.content.chunks))
+    }),
+    counter("module_deletes_blocked", "Times that deletes waited for the operator's word", |m, _| {
+        Some(number(m.work.deletes_blocked))
+    }),
+    counter("module_verify_errors", "Times that what came was not what is signed or trusted", |m, _| {
+        Some(number(m.work.verify_errors))
     }),
     gauge("module_transfer_bytes", "Bytes done of what goes on now", |m, _| m.transfer.map(|t| number(t.bytes))),
     gauge("module_transfer_size_bytes", "Bytes in all of what goes on now", |m, _| {
@@ -73,12 +84,51 @@ const MODULE: [Each; 20] = [
     counter("http_sent_bytes", "Bytes of its content that visitors of the web got", |m, _| Some(number(m.web_bytes))),
 ];
 
-const MIRRA: [Whole; 3] = [
+/// A counter of a module by kinds.
+struct Kinds {
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    values: fn(&ModuleStatus) -> Vec<(&'static str, u64)>,
+}
+
+const KINDS: [Kinds; 2] = [
+    Kinds {
+        name: "module_wire_bytes",
+        help: "Bytes over its connections, everything counted",
+        label: "dir",
+        values: |m| vec![("received", m.received), ("sent", m.sent)],
+    },
+    Kinds {
+        name: "module_content_bytes",
+        help: "Bytes of new and changed files by where they came from",
+        label: "from",
+        values: |m| {
+            let Sources { literal, from_basis, from_chunks, from_files, from_stage, from_seed, .. } = m.work.content;
+            vec![
+                ("wire", literal),
+                ("basis", from_basis),
+                ("chunks", from_chunks),
+                ("files", from_files),
+                ("stage", from_stage),
+                ("seed", from_seed),
+            ]
+        },
+    },
+];
+
+const MIRRA: [Whole; 4] = [
     Whole {
         name: "start_time_seconds",
         help: "When the daemon began",
         counts: false,
         value: |s| seconds(s.started_ms),
+    },
+    Whole {
+        name: "queue_length",
+        help: "Requests of peers that wait for a free hand",
+        counts: false,
+        value: |s| number(s.queue),
     },
     Whole {
         name: "http_connections",
@@ -120,12 +170,17 @@ impl Collector for Snapshot {
             let mut family = encoder.encode_descriptor(name, help, None, kind(*counts))?;
             for module in &status.modules {
                 let Some(value) = value(module, *now_ms) else { continue };
-                let role = match module.role {
-                    Role::Root => "root",
-                    Role::Node => "node",
-                };
-                let labels = [("module", module.module.as_str()), ("role", role)];
+                let labels = [("module", module.module.as_str()), ("role", role(module))];
                 put(family.encode_family(&labels)?, *counts, value)?;
+            }
+        }
+        for Kinds { name, help, label, values } in &KINDS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for module in &status.modules {
+                for (kind, value) in values(module) {
+                    let labels = [("module", module.module.as_str()), ("role", role(module)), (*label, kind)];
+                    put(family.encode_family(&labels)?, true, number(value))?;
+                }
             }
         }
         for Whole { name, help, counts, value } in &MIRRA {
@@ -141,6 +196,13 @@ impl Collector for Snapshot {
         }
         let labels = [("version", env!("CARGO_PKG_VERSION")), ("name", status.name.as_str())];
         encoder.encode_descriptor("build", "Which mirra this is", None, MetricType::Info)?.encode_info(&labels)
+    }
+}
+
+fn role(module: &ModuleStatus) -> &'static str {
+    match module.role {
+        Role::Root => "root",
+        Role::Node => "node",
     }
 }
 

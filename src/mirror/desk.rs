@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::clock::now_ms;
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::gathering::Gathering;
 use super::monitor::{Monitor, Phase, Stop};
 use super::node::Local;
 use super::pace::Pace;
-use super::status::{Activity, Transfer, Trouble, WatchStatus};
+use super::report::Sources;
+use super::status::{Activity, Transfer, Trouble, WatchStatus, Work};
 
 /// The state of one module, shared by who works on it and who asks.
 #[derive(Default)]
@@ -28,7 +29,9 @@ struct Facts {
     progress: Progress,
     trouble: Option<Trouble>,
     watch: Option<WatchStatus>,
+    sent: u64,
     received: u64,
+    work: Work,
     troubles: u64,
     success_ms: Option<u64>,
 }
@@ -55,7 +58,9 @@ pub(super) struct Look {
     pub(super) transfer: Option<Transfer>,
     pub(super) trouble: Option<Trouble>,
     pub(super) watch: Option<WatchStatus>,
+    pub(super) sent: u64,
     pub(super) received: u64,
+    pub(super) work: Work,
     pub(super) troubles: u64,
     pub(super) success_ms: Option<u64>,
 }
@@ -99,7 +104,13 @@ impl Desk {
             tracing::error!(what = failure.what, why = failure.why, fix = failure.fix, "it did not work");
         }
         facts.phase = None;
-        facts.troubles += u64::from(since.is_none());
+        let counted = u64::from(since.is_none());
+        facts.troubles += counted;
+        match failure.exit {
+            Exit::Guard => facts.work.deletes_blocked += counted,
+            Exit::Trust => facts.work.verify_errors += counted,
+            _ => {}
+        }
         let retry_ms = retry.map(|retry| now_ms() + u64::try_from(retry.as_millis()).unwrap_or(0));
         facts.trouble = Some(Trouble { since_ms: since.unwrap_or_else(now_ms), failure: failure.clone(), retry_ms });
     }
@@ -111,9 +122,19 @@ impl Desk {
         facts.success_ms = Some(now_ms());
     }
 
-    /// Counts bytes that have come.
-    pub(super) fn receive(&self, bytes: u64) {
-        locked(&self.facts).received += bytes;
+    /// Counts bytes that went and that have come.
+    pub(super) fn moved(&self, sent: u64, received: u64) {
+        let mut facts = locked(&self.facts);
+        facts.sent += sent;
+        facts.received += received;
+    }
+
+    /// Counts a snapshot that was made or brought here since `begun`, with content from these sources.
+    pub(super) fn done(&self, begun: Instant, content: &Sources) {
+        let mut facts = locked(&self.facts);
+        facts.work.done += 1;
+        facts.work.took_ms = Some(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
+        facts.work.content += content;
     }
 
     pub(super) fn set_watch(&self, watch: Option<WatchStatus>) {
@@ -138,7 +159,9 @@ impl Desk {
             transfer,
             trouble,
             watch,
+            sent: facts.sent,
             received: facts.received,
+            work: facts.work.clone(),
             troubles: facts.troubles,
             success_ms: facts.success_ms,
         }

@@ -23,7 +23,7 @@ use super::register::{followed_module, own_module};
 use super::report::{Following, Published, PublishedAll, Report, Role};
 use super::root::Root;
 use super::seeds;
-use super::serve::{Room, serve};
+use super::serve::serve;
 use super::site::Site;
 use super::take_tree::index_failure;
 use crate::disk::home::Home;
@@ -114,7 +114,7 @@ impl Inner {
         let site = &self.site;
         let socket = attach(listener, &site.runtime).map_err(failed)?;
         let params = answering(site.keys.channel_secret(), site.keys.certificate(now_ms()).encode());
-        let (catalog, room) = (site.catalog.clone(), Room::default());
+        let (catalog, room) = (site.catalog.clone(), site.room.clone());
         site.runtime.spawn(async move {
             let serve = move |channel, _| serve(channel, catalog.clone(), room.clone());
             Listener::from_socket(socket).run(params, serve).await;

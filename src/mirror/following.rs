@@ -150,7 +150,7 @@ impl Following {
             shared: &shared,
             owes_at: None,
             swept: Instant::now(),
-            counted: line.wire().1,
+            counted: line.wire(),
         };
         let ended = work.run(events);
         // This ends the reader as well.
@@ -180,8 +180,8 @@ struct Work<'a> {
     /// The source does not know yet that it may offer again; it is told at that time, or when there is news.
     owes_at: Option<Instant>,
     swept: Instant,
-    /// Bytes that had come when they were last counted.
-    counted: u64,
+    /// Bytes that had gone and come when they were last counted.
+    counted: (u64, u64),
 }
 
 /// How often a session looks up although nothing happens.
@@ -224,9 +224,9 @@ impl Work<'_> {
 
     /// Counts what has come since the last time.
     fn count(&mut self) {
-        let come = self.line.wire().1;
-        self.following.desk.receive(come.saturating_sub(self.counted));
-        self.counted = come;
+        let (sent, received) = self.line.wire();
+        let (had_sent, had_received) = std::mem::replace(&mut self.counted, (sent, received));
+        self.following.desk.moved(sent.saturating_sub(had_sent), received.saturating_sub(had_received));
     }
 
     /// Nothing is to be done at the moment: time for the directory that nobody has looked at since the start, and for
@@ -278,6 +278,7 @@ impl Work<'_> {
         }
         pack.take_if(|_| self.node.filter.is_partial());
         let desk = &self.following.desk;
+        let begun = Instant::now();
         let brought = {
             let mut local = desk.work();
             let monitor = desk.monitor(&self.following.stop);
@@ -296,6 +297,7 @@ impl Work<'_> {
         match brought {
             Ok(totals) => {
                 tracing::info!(module = self.node.name(), sequence = belief.head.sequence, ?totals, "in sync");
+                desk.done(begun, &totals.content);
                 desk.cured();
                 self.show()?;
                 if let Some(pack) = pack {

@@ -26,6 +26,7 @@ pub(super) fn overview(site: &Site, config: &Config, running: bool) -> Result<St
         running,
         started_ms: if running { site.started_ms } else { 0 },
         web: site.visits.status(),
+        queue: site.room.queue(),
         modules: modules.collect::<Result<_, _>>()?,
     })
 }
@@ -50,7 +51,8 @@ fn look_at(site: &Site, reader: &Reader, module: &Module, stale_after: Duration)
     };
     let created = accepted.as_ref().map(|accepted| accepted.head.created);
     let confirmed = accepted.as_ref().and_then(|accepted| accepted.beat.as_ref()).map(|(issued, _)| *issued);
-    let Look { activity, transfer, trouble, watch, received, troubles, success_ms } = site.desk(&module.name).look();
+    let Look { activity, transfer, trouble, watch, sent, received, work, troubles, success_ms } =
+        site.desk(&module.name).look();
     let late = |then: Option<u64>| then.is_some_and(|then| u128::from(age(then)) > stale_after.as_millis());
     let stale = match role {
         Role::Root => false,
@@ -92,6 +94,8 @@ fn look_at(site: &Site, reader: &Reader, module: &Module, stale_after: Duration)
         packs_bytes: served.as_ref().map_or(0, |served| served.offers.bytes()),
         followers: served.as_ref().map_or(0, |served| served.followers()),
         received,
+        sent,
+        work,
         web_bytes: site.visits.bytes(&module.name),
         troubles,
         success_ms,

@@ -164,6 +164,9 @@ pub struct Sources {
     pub from_basis: u64,
     /// Chunks that were here.
     pub from_chunks: u64,
+    /// How many of those.
+    #[serde(default)]
+    pub chunks: u64,
     /// All of files whose content stood here at another path.
     pub from_files: u64,
     /// All of files that an earlier run had staged.
@@ -171,6 +174,20 @@ pub struct Sources {
     /// All of files that a seed held.
     #[serde(default)]
     pub from_seed: u64,
+}
+
+impl std::ops::AddAssign<&Self> for Sources {
+    fn add_assign(&mut self, more: &Self) {
+        self.literal += more.literal;
+        self.literal_packed += more.literal_packed;
+        self.steps_packed += more.steps_packed;
+        self.from_basis += more.from_basis;
+        self.from_chunks += more.from_chunks;
+        self.chunks += more.chunks;
+        self.from_files += more.from_files;
+        self.from_stage += more.from_stage;
+        self.from_seed += more.from_seed;
+    }
 }
 
 /// A module that the daemon follows.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use super::block_lists;
 use super::clock::now_ms;
@@ -13,7 +14,7 @@ use super::ignore::{IGNORE, patterns};
 use super::monitor::{Monitor, Phase};
 use super::node::Local;
 use super::past::forget_old;
-use super::report::Published;
+use super::report::{Published, Sources};
 use super::served::{Newest, Served};
 use super::site::Site;
 use super::survey::{Survey, exclude, no_classes};
@@ -53,6 +54,7 @@ impl Root<'_> {
     /// [`Failure`]; the newest snapshot stays what it was.
     pub(super) fn publish(&self, ready: Option<&Ready>, monitor: &dyn Monitor) -> Result<Published, Failure> {
         let mut local = self.desk.work();
+        let begun = Instant::now();
         let path = self.site.home.base().join(&self.own.path);
         let dir = Dir::open_operator(&path).map_err(|e| {
             let fix = "mount or restore it; nothing was published, and nodes keep what they have";
@@ -83,6 +85,7 @@ impl Root<'_> {
                 let head = newest.head.clone();
                 self.show(&served, newest, last.as_ref());
                 forget_old(&self.site.index, module, now_ms()).map_err(index_failure)?;
+                self.desk.done(begun, &Sources::default());
                 (head, true)
             }
         };

@@ -2,6 +2,7 @@
 //! follows waits long and costs none.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
@@ -27,11 +28,37 @@ const ANSWERS_EACH_MAX: usize = 16;
 pub struct Room {
     answers: Arc<Semaphore>,
     histories: Arc<Semaphore>,
+    queue: Arc<AtomicU64>,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { answers: Arc::new(Semaphore::new(ANSWERS_MAX)), histories: Arc::new(Semaphore::new(HISTORIES_MAX)) }
+        let [answers, histories] = [ANSWERS_MAX, HISTORIES_MAX].map(|max| Arc::new(Semaphore::new(max)));
+        Self { answers, histories, queue: Arc::default() }
+    }
+}
+
+impl Room {
+    /// Requests that wait for a free hand.
+    #[must_use]
+    pub fn queue(&self) -> u64 {
+        self.queue.load(Ordering::Relaxed)
+    }
+}
+
+/// A request that is counted as waiting until this is dropped.
+struct Waiting(Arc<AtomicU64>);
+
+impl Waiting {
+    fn new(queue: &Arc<AtomicU64>) -> Self {
+        queue.fetch_add(1, Ordering::Relaxed);
+        Self(queue.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -54,8 +81,10 @@ async fn begin(stream: Stream, catalog: Arc<Catalog>, room: Room, own: Arc<Semap
     if request.tag == tag::FOLLOW {
         return follow(stream, &catalog, &request).await;
     }
+    let waiting = Waiting::new(&room.queue);
     // Its own turn first: who waits for that holds nothing that others need.
     let (Ok(own), Ok(place)) = (own.acquire_owned().await, room.answers.acquire_owned().await) else { return Ok(()) };
+    drop(waiting);
     let answered = tokio::task::spawn_blocking(move || {
         let content = request.tag == tag::CONTENT;
         let history = if content { room.histories.try_acquire_owned().ok() } else { None };
@@ -78,14 +107,15 @@ fn answer(catalog: &Arc<Catalog>, stream: &Stream, request: &Message, history: b
     };
     let mut answer = Answer::start(&library, request);
     let mut controller = Controller::new(catalog.compress(), history);
-    let backlog = || Backlog { bytes: stream.pending(), held: stream.is_held() };
+    let begun = Instant::now();
+    let backlog = || Backlog { bytes: stream.pending(), held: stream.is_held(), at: begun.elapsed() };
     loop {
         answer.set_effort(controller.next(backlog()));
-        let (begun, before) = (Instant::now(), answer.literals());
+        let before = answer.literals();
         let output = answer.next_output();
         match output {
             Output::Message(message) => {
-                controller.made(answer.literals() - before, message.body.len(), begun.elapsed(), backlog());
+                controller.made(answer.literals() - before, message.body.len(), backlog());
                 stream.blocking_send(message.tag, message.body)?;
             }
             Output::Wait => answer.handle(receive(stream)?.as_ref()),

@@ -15,6 +15,7 @@ use super::failure::Failure;
 use super::keys::Keys;
 use super::offers::Offers;
 use super::peers::Peers;
+use super::serve::Room;
 use super::served::{Newest, Served};
 use super::take_tree::index_failure;
 use super::visits::Visits;
@@ -38,6 +39,8 @@ pub(super) struct Site {
     pub(super) runtime: Handle,
     /// Visitors of the web.
     pub(super) visits: Arc<Visits>,
+    /// For answers to peers.
+    pub(super) room: Room,
     /// When this process took the home, Unix milliseconds.
     pub(super) started_ms: u64,
     /// Names this mirra on the way of news.
@@ -63,6 +66,7 @@ impl Site {
             peers,
             runtime,
             visits: Arc::default(),
+            room: Room::default(),
             started_ms: now_ms(),
             tag,
             config,

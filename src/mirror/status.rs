@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::gate::Gate;
+use super::report::Sources;
 
 /// How a home's modules are.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct Status {
     /// Visitors of its web pages since then.
     #[serde(default)]
     pub web: WebStatus,
+    /// Requests of peers that wait for a free hand.
+    #[serde(default)]
+    pub queue: u64,
     /// In the order of the config.
     pub modules: Vec<ModuleStatus>,
 }
@@ -104,6 +108,12 @@ pub struct ModuleStatus {
     pub followers: u64,
     /// Bytes that came over its connections since the daemon started, everything counted; modules of one source share one.
     pub received: u64,
+    /// As `received`, what went out.
+    #[serde(default)]
+    pub sent: u64,
+    /// What was done with it since then.
+    #[serde(default)]
+    pub work: Work,
     /// Bytes of its content that visitors of the web pages have got since the daemon started.
     #[serde(default)]
     pub web_bytes: u64,
@@ -115,6 +125,21 @@ pub struct ModuleStatus {
     pub success_ms: Option<u64>,
     /// Whether it is older than it should be.
     pub stale: bool,
+}
+
+/// Snapshots that were made of a module, on a root, or brought here, on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Work {
+    /// How many.
+    pub done: u64,
+    /// How long the last took, milliseconds.
+    pub took_ms: Option<u64>,
+    /// Where the content of all came from, on a node.
+    pub content: Sources,
+    /// Times that deletes waited for the operator's word.
+    pub deletes_blocked: u64,
+    /// Times that what came was not what is signed or trusted.
+    pub verify_errors: u64,
 }
 
 /// What goes on with a module.

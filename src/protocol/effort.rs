@@ -39,6 +39,8 @@ pub struct Backlog {
     pub bytes: usize,
     /// Whether the receiver lets none of them come: then it is not the line that is slow.
     pub held: bool,
+    /// When that was, since the answer began.
+    pub at: Duration,
 }
 
 /// Finds the [`Effort`] for each batch of one answer.
@@ -49,10 +51,9 @@ pub struct Controller {
     step: usize,
     /// Nanoseconds for one byte of literals at a cost of 1.
     unit: f64,
-    /// Bytes a second that the line carries, once that is known.
-    rate: Option<f64>,
-    /// What waited when the batch was begun.
-    begun: Backlog,
+    line: Line,
+    /// When the batch was begun.
+    begun: Duration,
     /// Bytes of literals so far.
     literals: u64,
     /// Bytes of literals since the last step.
@@ -94,6 +95,8 @@ const LONG_ANSWER: u64 = 4 * 1024 * 1024;
 /// How much faster the line is taken to be where it had carried everything before the next batch was there: how long it
 /// has waited is not known.
 const FASTER: f64 = 1.5;
+/// Seconds after which what the line carried counts for half.
+const HALF_FORGOTTEN: f64 = 1.0;
 
 impl Default for Effort {
     fn default() -> Self {
@@ -117,8 +120,8 @@ impl Controller {
     /// For an answer that begins, and may use `history` or not.
     #[must_use]
     pub fn new(setting: Compress, history: bool) -> Self {
-        let begun = Backlog { bytes: 0, held: false };
-        Self { setting, step: START, unit: UNIT, rate: None, begun, literals: 0, stood: 0, history, ratio: 1.0 }
+        let (line, begun) = (Line::default(), Duration::ZERO);
+        Self { setting, step: START, unit: UNIT, line, begun, literals: 0, stood: 0, history, ratio: 1.0 }
     }
 
     /// How to make the next batch, when so much waits.
@@ -126,13 +129,14 @@ impl Controller {
         if let Compress::Fixed(level) = self.setting {
             return Effort { level, small: level, rebuilt: level, history: self.history };
         }
-        self.begun = backlog;
+        self.line.look(backlog);
+        self.begun = backlog.at;
         let young = self.literals < LONG_ANSWER;
         let time = self.time_for(backlog);
         let lasting = self.time_of_a_batch();
         let fits = |step: usize| STEPS.get(step).is_some_and(|at| self.takes(at, BATCH_TARGET) <= time.min(lasting));
         let highest = (0..STEPS.len()).rev().find(|step| fits(*step)).unwrap_or(0);
-        if self.rate.is_some() && (highest < self.step || self.stood >= STAND || self.literals < BEGINNING) {
+        if self.line.rate().is_some() && (highest < self.step || self.stood >= STAND || self.literals < BEGINNING) {
             let step = highest.min(self.step + 1);
             self.stood = if step == self.step { self.stood } else { 0 };
             self.step = step;
@@ -143,12 +147,14 @@ impl Controller {
         Effort { level, small, rebuilt, history: self.history }
     }
 
-    /// Says that a message was made of `literals` bytes of them and has `sent` bytes, that this took `took`, and what was
-    /// left then of what waited before.
-    pub fn made(&mut self, literals: u64, sent: usize, took: Duration, left: Backlog) {
+    /// Says that a message was made of `literals` bytes of them, that it has `sent` bytes and waits from now on, and what
+    /// else does.
+    pub fn made(&mut self, literals: u64, sent: usize, left: Backlog) {
         self.literals = self.literals.saturating_add(literals);
         self.stood = self.stood.saturating_add(literals);
-        self.measure(took, left);
+        self.line.look(left);
+        self.line.queue(sent);
+        let took = left.at.saturating_sub(self.begun);
         if literals <= SMALL as u64 {
             return;
         }
@@ -164,7 +170,7 @@ impl Controller {
 
     /// Nanoseconds until the line has nothing to carry.
     fn time_for(&self, backlog: Backlog) -> f64 {
-        match self.rate {
+        match self.line.rate() {
             Some(rate) if !backlog.held => backlog.bytes as f64 / rate * 1e9,
             _ => 0.0,
         }
@@ -173,7 +179,7 @@ impl Controller {
     /// Nanoseconds for which a batch keeps the line busy: what takes longer to make would eat up what waits, and the step
     /// would have to be left again, and with it the history.
     fn time_of_a_batch(&self) -> f64 {
-        match self.rate {
+        match self.line.rate() {
             Some(rate) if self.history => self.ratio * BATCH_TARGET as f64 / rate * 1e9,
             _ => f64::INFINITY,
         }
@@ -183,19 +189,49 @@ impl Controller {
     fn takes(&self, step: &Step, literals: usize) -> f64 {
         self.unit * step.cost * literals as f64
     }
+}
 
-    /// Learns how fast the line is from what it carried meanwhile, if there was anything.
-    fn measure(&mut self, took: Duration, left: Backlog) {
-        let carried = self.begun.bytes.saturating_sub(left.bytes);
-        if carried == 0 || took.is_zero() || self.begun.held || left.held {
+/// How fast the line is: what it carried while there was something to carry, the times when it carried nothing among them.
+#[derive(Debug, Default)]
+struct Line {
+    /// What waited when it was looked at last, and what was queued since.
+    seen: Option<Backlog>,
+    /// Bytes that it carried, and the seconds that took; what is long ago counts for less.
+    carried: f64,
+    seconds: f64,
+}
+
+impl Line {
+    /// Bytes a second, once anything is known.
+    fn rate(&self) -> Option<f64> {
+        (self.carried > 0.0 && self.seconds > 0.0).then(|| self.carried / self.seconds)
+    }
+
+    /// Says that so many bytes wait besides.
+    fn queue(&mut self, bytes: usize) {
+        if let Some(seen) = &mut self.seen {
+            seen.bytes = seen.bytes.saturating_add(bytes);
+        }
+    }
+
+    /// Learns from what is left of what waited.
+    fn look(&mut self, now: Backlog) {
+        let Some(seen) = self.seen.replace(now) else { return };
+        let carried = seen.bytes.saturating_sub(now.bytes) as f64;
+        let seconds = now.at.saturating_sub(seen.at).as_secs_f64();
+        if seen.bytes == 0 || seen.held || now.held {
             return;
         }
-        let rate = carried as f64 / took.as_secs_f64();
-        self.rate = Some(match self.rate {
-            _ if left.bytes == 0 => self.rate.map_or(rate, |old| old.max(rate)) * FASTER,
-            Some(old) => (old + rate) / 2.0,
-            None => rate,
-        });
+        if now.bytes == 0 {
+            // It had carried all before: it is at least so fast, and how much faster is not known.
+            if self.rate().is_none_or(|rate| carried > rate * seconds) {
+                (self.carried, self.seconds) = (carried * FASTER, seconds);
+            }
+            return;
+        }
+        let kept = 0.5_f64.powf(seconds / HALF_FORGOTTEN);
+        self.carried = self.carried * kept + carried;
+        self.seconds = self.seconds * kept + seconds;
     }
 }
 
@@ -214,23 +250,31 @@ mod tests {
 
     /// `line` in bytes a second, `unit` in nanoseconds for a byte at level 3; a batch shrinks to `ratio`.
     fn run(setting: Compress, line: f64, unit: f64, ratio: f64, seconds: f64) -> Run {
+        run_in_bursts(setting, line, unit, ratio, seconds, 1.0)
+    }
+
+    /// As [`run`], over a line that takes `burst` bytes at a time.
+    fn run_in_bursts(setting: Compress, line: f64, unit: f64, ratio: f64, seconds: f64, burst: f64) -> Run {
         let mut controller = Controller::new(setting, true);
-        let (mut now, mut queue, mut idle, mut efforts) = (0.0, 0.0, 0.0, Vec::new());
+        let (mut now, mut queue, mut idle, mut efforts) = (0.0_f64, 0.0_f64, 0.0, Vec::new());
+        let seen = |queue: f64, now: f64| Backlog {
+            bytes: ((queue / burst).ceil() * burst) as usize,
+            held: false,
+            at: Duration::from_secs_f64(now),
+        };
         let mut pass = |time: f64, queue: &mut f64, now: &mut f64| {
             idle += (time - *queue / line).max(0.0);
             *queue = (*queue - time * line).max(0.0);
             *now += time;
         };
         while now < seconds {
-            let backlog = Backlog { bytes: queue as usize, held: false };
-            let effort = controller.next(backlog);
+            let effort = controller.next(seen(queue, now));
             efforts.push((now, effort));
             let step = STEPS.iter().find(|step| step.level >= effort.level.number());
             let took = if ratio < 1.0 { unit * step.unwrap().cost } else { 1.0 } * BATCH_TARGET as f64 / 1e9;
             pass(took, &mut queue, &mut now);
             let sent = ratio * BATCH_TARGET as f64;
-            let left = Backlog { bytes: queue as usize, held: false };
-            controller.made(BATCH_TARGET as u64, sent as usize, Duration::from_secs_f64(took), left);
+            controller.made(BATCH_TARGET as u64, sent as usize, seen(queue, now));
             if queue > QUEUE {
                 let time = (queue - QUEUE) / line;
                 pass(time, &mut queue, &mut now);
@@ -256,6 +300,16 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_takes_much_at_a_time_is_no_faster_for_it() {
+        for burst in [65_536.0, 524_288.0, 1_048_576.0] {
+            let run = run_in_bursts(Compress::Auto, 2.5e6, 3.5, 0.33, 30.0, burst);
+            let levels = late(&run);
+            assert!(levels.iter().all(|level| *level >= 12), "{burst}: {levels:?}");
+            assert!(run.idle < 0.2, "{burst}: {}", run.idle);
+        }
+    }
+
+    #[test]
     fn a_fast_line_is_not_kept_waiting() {
         let run = run(Compress::Auto, 1e9, 3.5, 0.25, 5.0);
         assert!(late(&run).iter().all(|level| *level <= 3), "{:?}", late(&run));
@@ -266,20 +320,19 @@ mod tests {
     #[test]
     fn a_receiver_that_lets_nothing_come_is_no_thin_line() {
         let mut controller = Controller::new(Compress::Auto, true);
-        let backlog = Backlog { bytes: 1024 * 1024, held: false };
-        controller.next(backlog);
-        controller.made(3_000_000, 400_000, Duration::from_millis(10), Backlog { bytes: 1_000_000, held: false });
+        let at = |batches: u64| Duration::from_millis(10 * batches);
+        controller.next(Backlog { bytes: 1024 * 1024, held: false, at: at(0) });
+        controller.made(3_000_000, 400_000, Backlog { bytes: 1_000_000, held: false, at: at(1) });
         for i in 0..100u64 {
-            let backlog = Backlog { bytes: 1024 * 1024, held: true };
-            let effort = controller.next(backlog);
-            controller.made(3_000_000, 400_000, Duration::from_millis(10), backlog);
+            let effort = controller.next(Backlog { bytes: 1024 * 1024, held: true, at: at(i + 1) });
+            controller.made(3_000_000, 400_000, Backlog { bytes: 1024 * 1024, held: true, at: at(i + 2) });
             assert!(i < 2 || effort.level <= Level::FAST, "{i}: {effort:?}");
         }
     }
 
     #[test]
     fn what_is_small_is_packed_well_and_a_fixed_level_is_kept() {
-        let effort = Controller::new(Compress::Auto, true).next(Backlog { bytes: 0, held: false });
+        let effort = Controller::new(Compress::Auto, true).next(Backlog { bytes: 0, held: false, at: Duration::ZERO });
         assert_eq!(
             (effort.level_for(SMALL, false), effort.level_for(SMALL + 1, false)),
             (Level::THOROUGH, Level::new(6).unwrap())
@@ -296,9 +349,9 @@ mod tests {
         let sizes = [0, usize::MAX, 1, 7, usize::MAX, 0];
         for (bytes, left) in sizes.into_iter().flat_map(|bytes| sizes.map(|left| (bytes, left))) {
             for took in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
-                let effort = controller.next(Backlog { bytes, held: false });
+                let effort = controller.next(Backlog { bytes, held: false, at: Duration::ZERO });
                 assert!(effort.level <= Level::MAX, "{effort:?}");
-                controller.made(u64::MAX, usize::MAX, took, Backlog { bytes: left, held: false });
+                controller.made(u64::MAX, usize::MAX, Backlog { bytes: left, held: false, at: took });
             }
         }
     }

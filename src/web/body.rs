@@ -11,7 +11,7 @@ use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
-use super::limits::{CHUNK_MAX, CHUNK_MIN, FAST};
+use super::limits::{CHUNK_MAX, CHUNK_MIN, FAST, FAST_MAX, READS_MAX};
 
 /// Where a stream comes from. It is read on threads that may wait for the disk.
 pub trait Source: Send + 'static {
@@ -33,13 +33,31 @@ pub enum Body {
     Stream(Streamed),
 }
 
-/// A stream with at most one chunk in memory for a slow reader, and two for a fast one.
+/// What all streams share.
+#[derive(Debug, Clone)]
+pub struct Lanes {
+    /// What is read at the same time.
+    reads: Arc<Semaphore>,
+    /// Those that are read for by more than the smallest chunk.
+    fast: Arc<Semaphore>,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        let [reads, fast] = [READS_MAX, FAST_MAX].map(|max| Arc::new(Semaphore::new(max)));
+        Self { reads, fast }
+    }
+}
+
+/// A stream with at most one small chunk in memory for a slow reader, and two large ones for a fast one.
 pub struct Streamed {
     state: State,
-    reads: Arc<Semaphore>,
+    lanes: Lanes,
     /// Bytes that are still to come, if that is known.
     left: Option<u64>,
     chunk: usize,
+    /// Its place among the fast ones, as long as it reads more than the least.
+    lane: Option<OwnedSemaphorePermit>,
     given: Option<Instant>,
 }
 
@@ -53,15 +71,15 @@ type Read = (Box<dyn Source>, io::Result<Option<Vec<u8>>>);
 type Reading = Pin<Box<dyn Future<Output = io::Result<Read>> + Send>>;
 
 impl Streamed {
-    /// Streams `source`, which gives exactly `len` bytes if that is known. `reads` bounds what is read at the same time.
+    /// Streams `source`, which gives exactly `len` bytes if that is known.
     #[must_use]
-    pub fn new(source: Box<dyn Source>, len: Option<u64>, reads: Arc<Semaphore>) -> Self {
-        Self { state: State::Idle(source), reads, left: len, chunk: CHUNK_MIN, given: None }
+    pub fn new(source: Box<dyn Source>, len: Option<u64>, lanes: Lanes) -> Self {
+        Self { state: State::Idle(source), lanes, left: len, chunk: CHUNK_MIN, lane: None, given: None }
     }
 
     /// Starts the next read while the last is on its way, if there is a hand free.
     fn read_ahead(&mut self, source: Box<dyn Source>) {
-        self.state = match self.reads.clone().try_acquire_owned() {
+        self.state = match self.lanes.reads.clone().try_acquire_owned() {
             Ok(place) if self.chunk == CHUNK_MAX => {
                 let reading = spawn_blocking(read(source, self.chunk, place));
                 State::Reading(Box::pin(async { reading.await.map_err(io::Error::other) }))
@@ -70,11 +88,17 @@ impl Streamed {
         };
     }
 
-    /// Reads more at once for who comes back soon.
+    /// Reads more at once for who comes back soon, if there is a place among those.
     fn adapt(&mut self) {
-        if let Some(given) = self.given.take() {
-            let fast = given.elapsed() < FAST;
-            self.chunk = if fast { (self.chunk * 2).min(CHUNK_MAX) } else { (self.chunk / 2).max(CHUNK_MIN) };
+        let Some(given) = self.given.take() else { return };
+        if given.elapsed() >= FAST {
+            self.chunk = (self.chunk / 2).max(CHUNK_MIN);
+            self.lane = self.lane.take().filter(|_| self.chunk > CHUNK_MIN);
+            return;
+        }
+        self.lane = self.lane.take().or_else(|| self.lanes.fast.clone().try_acquire_owned().ok());
+        if self.lane.is_some() {
+            self.chunk = (self.chunk * 2).min(CHUNK_MAX);
         }
     }
 
@@ -84,7 +108,7 @@ impl Streamed {
             State::Over => return Poll::Ready(None),
             State::Reading(reading) => reading,
             State::Idle(source) => {
-                let (reads, chunk) = (self.reads.clone(), self.chunk);
+                let (reads, chunk) = (self.lanes.reads.clone(), self.chunk);
                 Box::pin(async move {
                     let place = reads.acquire_owned().await.map_err(io::Error::other)?;
                     spawn_blocking(read(source, chunk, place)).await.map_err(io::Error::other)
@@ -156,5 +180,51 @@ impl HttpBody for Body {
             Self::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stream(stream) => stream.left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    struct Endless;
+
+    impl Source for Endless {
+        fn next(&mut self, want: usize) -> io::Result<Option<Vec<u8>>> {
+            Ok(Some(vec![0; want]))
+        }
+    }
+
+    /// The length of what comes at the `times`-th asking without a pause.
+    async fn chunk_after(times: usize, stream: &mut Streamed) -> usize {
+        let mut len = 0;
+        for _ in 0..times {
+            len = poll_fn(|cx| stream.poll_next(cx)).await.unwrap().unwrap().len();
+        }
+        len
+    }
+
+    #[tokio::test]
+    async fn so_many_readers_are_fast_and_no_more() {
+        let lanes = Lanes::default();
+        let new = || Streamed::new(Box::new(Endless), None, lanes.clone());
+        let mut fast: Vec<Streamed> = (0..FAST_MAX).map(|_| new()).collect();
+        for stream in &mut fast {
+            assert_eq!(chunk_after(8, stream).await, CHUNK_MAX);
+        }
+        let mut late = new();
+        assert_eq!(chunk_after(8, &mut late).await, CHUNK_MIN);
+        // Those who went, or became slow, leave their places.
+        fast.pop();
+        assert_eq!(chunk_after(8, &mut late).await, CHUNK_MAX);
+        let mut last = new();
+        assert_eq!(chunk_after(8, &mut last).await, CHUNK_MIN);
+        for _ in 0..8 {
+            late.given = Instant::now().checked_sub(FAST);
+            late.adapt();
+        }
+        assert_eq!(chunk_after(8, &mut last).await, CHUNK_MAX);
     }
 }

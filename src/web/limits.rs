@@ -27,6 +27,9 @@ pub const CHUNK_MAX: usize = 256 * 1024;
 pub const CHUNK_MIN: usize = 16 * 1024;
 /// A reader that comes back for more within this time is fast.
 pub const FAST: Duration = Duration::from_millis(100);
+/// Readers that are fast at the same time; others are read for as for slow ones. A reader that stalls after a fast beginning
+/// holds two large chunks until it is given up.
+pub const FAST_MAX: usize = 128;
 /// Reads from the disk at the same time.
 pub const READS_MAX: usize = 32;
 /// Questions to the index at the same time.

@@ -11,11 +11,11 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::asked::Asked;
-use super::body::{Body, Source, Streamed};
+use super::body::{Body, Lanes, Source, Streamed};
 use super::condition::one;
 use super::digest::{self, Digests, Wanted};
 use super::head;
-use super::limits::{HASHES_KEPT, LOOKUPS_MAX, READS_MAX, STREAMS_MAX};
+use super::limits::{HASHES_KEPT, LOOKUPS_MAX, STREAMS_MAX};
 use super::problem::{BUSY, FAILED};
 use super::reply::{Answer, TEXT, full, set};
 use super::target::{Refused, Target};
@@ -31,7 +31,7 @@ pub struct Web {
     pub front: Front,
     /// Hashes of contents.
     pub digests: Arc<Digests>,
-    reads: Arc<Semaphore>,
+    lanes: Lanes,
     lookups: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     trusted: Vec<Net>,
@@ -57,16 +57,16 @@ impl Web {
     /// Answers from `front`; `trusted` may say for whom they ask.
     #[must_use]
     pub fn new(front: Front, trusted: Vec<Net>) -> Self {
-        let [reads, lookups, streams] = [READS_MAX, LOOKUPS_MAX, STREAMS_MAX].map(|max| Arc::new(Semaphore::new(max)));
+        let [lookups, streams] = [LOOKUPS_MAX, STREAMS_MAX].map(|max| Arc::new(Semaphore::new(max)));
         let (digests, visits) = (Arc::new(Digests::new(HASHES_KEPT)), front.visits());
-        Self { front, digests, reads, lookups, streams, trusted, visits }
+        Self { front, digests, lanes: Lanes::default(), lookups, streams, trusted, visits }
     }
 
     /// A body of content of `module` that is read from `source` as it is taken.
     #[must_use]
     pub fn stream(&self, module: &str, source: impl Source, len: Option<u64>) -> Body {
         let source = Counted { source, module: module.to_owned(), visits: self.visits.clone() };
-        Body::Stream(Streamed::new(Box::new(source), len, self.reads.clone()))
+        Body::Stream(Streamed::new(Box::new(source), len, self.lanes.clone()))
     }
 
     /// As [`stream`](Self::stream), for a source that goes through a directory; `None` when there are as many as may be.

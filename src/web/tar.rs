@@ -8,7 +8,7 @@ use super::rows::Rows;
 use crate::mirror::checked::Checked;
 use crate::mirror::front::View;
 use crate::tree::dir::look_up;
-use crate::tree::entry::{Body, Entry, Meta};
+use crate::tree::entry::{Body, Entry, Meta, Mtime};
 use crate::tree::name::TreePath;
 
 /// Bytes of a header, to which contents are filled up.
@@ -161,8 +161,8 @@ fn header(out: &mut Vec<u8>, kind: u8, name: &[u8], meta: &Meta, size: u64, targ
     if size >= NUMBER_END {
         record(&mut more, "size", size.to_string().as_bytes());
     }
-    if seconds.is_none() {
-        record(&mut more, "mtime", meta.mtime.seconds.to_string().as_bytes());
+    if seconds.is_none() || meta.mtime.nanos > 0 {
+        record(&mut more, "mtime", decimal(&meta.mtime).as_bytes());
     }
     if !more.is_empty() {
         block(out, b'x', b"pax", 0o644, more.len() as u64, 0, b"");
@@ -171,6 +171,19 @@ fn header(out: &mut Vec<u8>, kind: u8, name: &[u8], meta: &Meta, size: u64, targ
     }
     let size = if size < NUMBER_END { size } else { 0 };
     block(out, kind, name, meta.mode, size, seconds.unwrap_or(0), target);
+}
+
+/// Seconds with as many decimals as there are (POSIX `pax`, "pax Extended Header File Times").
+fn decimal(time: &Mtime) -> String {
+    let (seconds, nanos) = (time.seconds, time.nanos);
+    // Nanoseconds count upwards before 1970 as well, and decimals do not.
+    let (sign, whole, part) = match nanos {
+        0 => return seconds.to_string(),
+        _ if seconds < 0 => ("-", seconds.saturating_add(1).unsigned_abs(), 1_000_000_000_u32.saturating_sub(nanos)),
+        _ => ("", seconds.unsigned_abs(), nanos),
+    };
+    let digits = format!("{part:09}");
+    format!("{sign}{whole}.{}", digits.trim_end_matches('0'))
 }
 
 /// `LENGTH KEY=VALUE` and a line's end, where the length counts itself.
@@ -213,7 +226,6 @@ fn block(out: &mut Vec<u8>, kind: u8, name: &[u8], mode: u16, size: u64, seconds
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::entry::Mtime;
 
     #[test]
     fn a_record_counts_its_own_length() {
@@ -226,8 +238,24 @@ mod tests {
     }
 
     #[test]
+    fn times_have_their_decimals() {
+        for (seconds, nanos, expected) in [
+            (0, 0, "0"),
+            (784_111_777, 5, "784111777.000000005"),
+            (784_111_777, 120_000_000, "784111777.12"),
+            (-1, 0, "-1"),
+            (-1, 500_000_000, "-0.5"),
+            (-2, 999_999_999, "-1.000000001"),
+            (i64::MIN, 1, "-9223372036854775807.999999999"),
+            (i64::MAX, 999_999_999, "9223372036854775807.999999999"),
+        ] {
+            assert_eq!(decimal(&Mtime { seconds, nanos }), expected);
+        }
+    }
+
+    #[test]
     fn headers_are_blocks() {
-        let meta = Meta { mode: 0o640, mtime: Mtime { seconds: 784_111_777, nanos: 5 } };
+        let meta = Meta { mode: 0o640, mtime: Mtime { seconds: 784_111_777, nanos: 0 } };
         let mut out = Vec::new();
         header(&mut out, b'0', b"a/b", &meta, 10, b"");
         assert_eq!(out.len(), BLOCK);

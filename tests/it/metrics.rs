@@ -145,6 +145,24 @@ fn a_root_and_its_node_can_be_watched() {
         text.contains(&format!("mirra_module_lag_seconds{{module=\"{MODULE}\",role=\"node\"}} 0")).then_some(())
     });
     assert_eq!(node.get("/readyz").0, 200);
+
+    // What is brought later is counted by where it came from.
+    let bytes: Vec<u8> = (0..200_000_u32).flat_map(u32::to_be_bytes).collect();
+    fs::write(world.tree().join("b"), &bytes).unwrap();
+    mirra(&world.root(), &["publish"]).expect(0);
+    let of_node = |name: &str, more: &str, text: &str| {
+        value(text, &format!("mirra_module_{name}{{module=\"{MODULE}\",role=\"node\"{more}}}"))
+    };
+    let text = wait_for("the new file", || {
+        let text = node.get("/metrics").2;
+        (of_node("content_bytes_total", ",from=\"wire\"", &text) >= 800_000.0).then_some(text)
+    });
+    assert!(of_node("syncs_total", "", &text) >= 1.0);
+    assert!(of_node("sync_duration_seconds", "", &text) < PATIENCE.as_secs_f64());
+    assert!(of_node("wire_bytes_total", ",dir=\"received\"", &text) > 0.0);
+    assert!(of_node("wire_bytes_total", ",dir=\"sent\"", &text) > 0.0);
+    assert_eq!((of_node("verify_errors_total", "", &text), of_node("deletes_blocked_total", "", &text)), (0.0, 0.0));
+    assert_eq!(value(&text, "mirra_queue_length"), 0.0);
 }
 
 #[test]

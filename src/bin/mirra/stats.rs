@@ -23,14 +23,23 @@ pub(crate) fn text(report: &Report) -> String {
     row("steps and literals", steps);
     row("handshake, records, credit", overhead);
     row("all", &Traffic { received: one.received, sent: one.sent });
-    let Sources { literal, literal_packed, steps_packed, from_basis, from_chunks, from_files, from_stage, from_seed } =
-        content;
+    let Sources {
+        literal,
+        literal_packed,
+        steps_packed,
+        from_basis,
+        from_chunks,
+        chunks,
+        from_files,
+        from_stage,
+        from_seed,
+    } = content;
     let _ = writeln!(text, "\nbytes of new and changed files");
     let packed = format!("sent as new, in {} with {} of steps", count(*literal_packed), count(*steps_packed));
     let sources: [(&str, &u64); 6] = [
         (&packed, literal),
         ("copied from old versions", from_basis),
-        ("copied, chunks that were here", from_chunks),
+        (&format!("copied, {} chunks that were here", count(*chunks)), from_chunks),
         ("the same file elsewhere", from_files),
         ("left by an earlier run", from_stage),
         ("the same file in a seed", from_seed),

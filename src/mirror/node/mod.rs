@@ -463,6 +463,7 @@ impl Session<'_> {
         sources.steps_packed += counts.steps_packed;
         sources.from_basis += counts.from_basis;
         sources.from_chunks += counts.from_chunks;
+        sources.chunks += counts.chunks;
         sources.from_files += taken.from_files;
         sources.from_stage += taken.from_stage;
         sources.from_seed += taken.from_seed;

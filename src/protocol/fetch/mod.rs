@@ -138,6 +138,8 @@ pub struct Counts {
     pub from_basis: u64,
     /// Chunks that were here.
     pub from_chunks: u64,
+    /// How many of those.
+    pub chunks: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -147,6 +149,7 @@ impl std::ops::AddAssign for Counts {
         self.steps_packed += more.steps_packed;
         self.from_basis += more.from_basis;
         self.from_chunks += more.from_chunks;
+        self.chunks += more.chunks;
     }
 }
 
@@ -305,6 +308,7 @@ impl Fetch {
             }
             Step::Have { count } if current.wanted.way == way::WANTED => {
                 self.counts.from_chunks += current.have(*count, shelf.pages())?;
+                self.counts.chunks += count;
                 Ok(None)
             }
             Step::Old { .. } if current.wanted.way != way::ALL => Ok(None),

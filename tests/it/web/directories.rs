@@ -61,9 +61,8 @@ fn an_archive_is_the_tree() {
             fs::create_dir(tree.join(format!("d/s{i}"))).unwrap();
             fs::write(tree.join(format!("d/s{i}/f")), i.to_string()).unwrap();
         }
-        for entry in ["d/.dot", "d/empty"] {
-            set_mtime(&tree.join(entry), 784_111_777, 0);
-        }
+        set_mtime(&tree.join("d/.dot"), 784_111_777, 120_000_000);
+        set_mtime(&tree.join("d/empty"), 784_111_777, 0);
     });
     let [one, two] = ["/m/d/?tar", "/m/d?tar"].map(|target| site.web.get(target, &[]));
     assert_eq!(two.expect(302).header("location"), Some("/m/d/?tar"));
@@ -75,12 +74,7 @@ fn an_archive_is_the_tree() {
     fs::write(place.join("a.tar"), &one.body).unwrap();
     let tar = Command::new("tar").args(["xf", "a.tar"]).current_dir(&place).status().unwrap();
     assert!(tar.success());
-    let seconds = |mut tree: crate::fixture::Tree| {
-        // A header has whole seconds, and what is unpacked of a link has the time of that.
-        tree.values_mut().for_each(|node| node.mtime = (0, 0));
-        tree
-    };
-    same(&seconds(walk(&site.world.tree().join("d"))), &seconds(walk(&place.join("d"))), "unpacked");
+    same(&walk(&site.world.tree().join("d")), &walk(&place.join("d")), "unpacked");
 }
 
 #[test]
