@@ -64,14 +64,17 @@ impl Level {
         }
     }
 
-    /// As [`tuned`](Self::tuned), for a stream: its tables are made once, and have to reach over its window.
+    /// As [`tuned`](Self::tuned), for a stream: its tables are made once, and have to reach over its window. In a long history
+    /// short matches crowd out the long ones that are farther away.
     pub(super) fn for_streams(self) -> (i32, Vec<CParameter>) {
-        use CParameter::{ChainLog, HashLog};
+        use CParameter::{ChainLog, HashLog, MinMatch, SearchLog};
+        let level = i32::from(self.0);
         match self.0 {
-            7..=12 => (i32::from(self.0), vec![HashLog(20), ChainLog(20)]),
-            17.. => (i32::from(self.0), vec![HashLog(20), ChainLog(21)]),
-            // What optimal parsing gains by larger tables is not worth their time.
-            _ => self.tuned(),
+            0..=5 => (level, Vec::new()),
+            6 => (level, vec![HashLog(20), ChainLog(20), MinMatch(6)]),
+            7..=12 => (level, vec![HashLog(21), MinMatch(6)]),
+            13..=16 => (16, vec![HashLog(20), ChainLog(21), SearchLog(u32::from(self.0 - 12)), MinMatch(6)]),
+            _ => (level, vec![HashLog(20), ChainLog(21), MinMatch(6)]),
         }
     }
 }

@@ -73,9 +73,9 @@ struct Step {
 const STEPS: [Step; 6] = [
     Step { level: 3, cost: 1.0 },
     Step { level: 6, cost: 2.2 },
-    Step { level: 9, cost: 3.3 },
-    Step { level: 12, cost: 5.2 },
-    Step { level: 15, cost: 20.0 },
+    Step { level: 9, cost: 3.8 },
+    Step { level: 12, cost: 6.0 },
+    Step { level: 15, cost: 30.0 },
     Step { level: 19, cost: 60.0 },
 ];
 /// The step while nothing is known of the line.
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_thin_line_is_packed_for_as_hard_as_the_processor_can_and_never_waits() {
-        for (line, least, most) in [(0.1e6, 15, 19), (1e6, 15, 19), (2.5e6, 9, 15), (12e6, 3, 12)] {
+        for (line, least, most) in [(0.1e6, 15, 19), (1e6, 15, 19), (2.5e6, 9, 12), (12e6, 3, 9)] {
             let run = run(Compress::Auto, line, 3.5, 0.22, 30.0);
             let levels = late(&run);
             assert!(levels.iter().all(|level| *level >= least), "{line}: {levels:?}");
