@@ -59,8 +59,17 @@ pub struct Module {
     pub kind: Kind,
     /// Whether it rests: nothing is published or fetched, what is there is served on.
     pub paused: bool,
-    /// Whether its web pages list names that begin with a dot.
-    pub show_hidden: bool,
+    /// What its web pages show beside the rest.
+    pub shown: Shown,
+}
+
+/// What the web pages of a module show that others keep to themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shown {
+    /// Names that begin with a dot, in lists.
+    pub hidden: bool,
+    /// Who follows it from here, and how far each is.
+    pub nodes: bool,
 }
 
 /// Where a module's snapshots come from.
@@ -96,6 +105,8 @@ pub struct Followed {
     pub into: PathBuf,
     /// What is taken of it.
     pub filter: Filter,
+    /// Whether the source is told the name of this mirra, so that it can show who follows it.
+    pub show_name: bool,
 }
 
 /// How long a head may stay unconfirmed when nothing is set.
@@ -232,11 +243,12 @@ fn read_module(name: &str, all: &Section<'_>) -> Result<Module, Failure> {
     let section = all.section(name, &format!("[module.{name}]"))?;
     let followed = section.table.contains_key("from");
     let known: &[&str] = if followed {
-        &["from", "into", "include", "exclude", "delete_excluded", "paused", "show_hidden"]
+        &["from", "into", "include", "exclude", "delete_excluded", "show_name", "paused", "show_hidden", "show_nodes"]
     } else {
-        &["path", "publish", "exclude", "title", "block_lists", "from", "paused", "show_hidden"]
+        &["path", "publish", "exclude", "title", "block_lists", "from", "paused", "show_hidden", "show_nodes"]
     };
     section.allow(known)?;
+    let flag = |key| Ok::<_, Failure>(section.boolean(key)?.unwrap_or(false));
     let kind = if followed {
         let from = section.parsed("from", |text| {
             let address = Address::parse(text).map_err(|e| e.to_string())?;
@@ -247,7 +259,7 @@ fn read_module(name: &str, all: &Section<'_>) -> Result<Module, Failure> {
         })?;
         let from = from.ok_or_else(|| section.missing("from"))?;
         let into = section.string("into")?.unwrap_or_else(|| name.to_owned()).into();
-        Kind::Followed(Followed { from, into, filter: read_filter(&section)? })
+        Kind::Followed(Followed { from, into, filter: read_filter(&section)?, show_name: flag("show_name")? })
     } else {
         let path = section.string("path")?.ok_or_else(|| section.missing("path"))?;
         Kind::Own(Own {
@@ -258,8 +270,8 @@ fn read_module(name: &str, all: &Section<'_>) -> Result<Module, Failure> {
             block_lists: section.boolean("block_lists")?.unwrap_or(true),
         })
     };
-    let flag = |key| Ok::<_, Failure>(section.boolean(key)?.unwrap_or(false));
-    Ok(Module { name: name.to_owned(), kind, paused: flag("paused")?, show_hidden: flag("show_hidden")? })
+    let shown = Shown { hidden: flag("show_hidden")?, nodes: flag("show_nodes")? };
+    Ok(Module { name: name.to_owned(), kind, paused: flag("paused")?, shown })
 }
 
 /// Rules of `include`, then those of `exclude`, which may be of both kinds.
@@ -423,7 +435,7 @@ mod tests {
             "{SERVER}port = 7\nlisten = \"127.0.0.1\"\nweb = false\nweb_port = 81\nweb_listen = \"::1\"\nmetrics_listen = \"127.0.0.1\"\n\
              trusted_proxies = [\"10.0.0.0/8\"]\nstale_after = \"90s\"\ncompress = 9\n\
              [module.own]\npath = \"pub\"\npublish = \"quiet=5m\"\nexclude = [\"*.tmp\"]\ntitle = \"T\"\n\
-             block_lists = false\npaused = true\nshow_hidden = true\n[module.far]\nfrom = \"mirra://h:9/far\"\npaused = false\n"
+             block_lists = false\npaused = true\nshow_hidden = true\n[module.far]\nfrom = \"mirra://h:9/far\"\npaused = false\nshow_nodes = true\nshow_name = true\n"
         );
         let config = parse(&text).unwrap();
         assert_eq!(config.server.listen_address().to_string(), "127.0.0.1:7");
@@ -431,7 +443,9 @@ mod tests {
         assert_eq!(config.server.web_listen.unwrap().to_string(), "[::1]:81");
         assert_eq!(config.server.metrics_listen.unwrap().to_string(), "127.0.0.1:9607");
         assert!(config.server.trusted_proxies.iter().all(|net| net.holds("10.9.8.7".parse().unwrap())));
-        assert_eq!(config.modules.iter().map(|module| module.show_hidden).collect::<Vec<_>>(), [true, false]);
+        let shown = [Shown { hidden: true, nodes: false }, Shown { hidden: false, nodes: true }];
+        assert_eq!(config.modules.iter().map(|module| module.shown).collect::<Vec<_>>(), shown);
+        assert!(matches!(&config.module("far").unwrap().kind, Kind::Followed(Followed { show_name: true, .. })));
         assert_eq!(config.server.stale_after.to_string(), "90s");
         assert_eq!(config.server.compress, Compress::Fixed(Level::THOROUGH));
         assert_eq!(parse(&format!("{SERVER}compress = \"auto\"")).unwrap().server.compress, Compress::Auto);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
-use super::config::{Config, Kind, Module, Server};
+use super::config::{Config, Kind, Module, Server, Shown};
 use super::failure::{Exit, Failure};
 use super::filter::{Filter, Rule};
 use super::register::check_apart;
@@ -132,7 +132,8 @@ impl ConfigFile {
             all.insert(&module.name, Item::Table(table));
         }
         let section = all.get_mut(&module.name).and_then(Item::as_table_like_mut).ok_or_else(not_section)?;
-        let flags = [("paused", module.paused), ("show_hidden", module.show_hidden)];
+        let Shown { hidden, nodes } = module.shown;
+        let flags = [("paused", module.paused), ("show_hidden", hidden), ("show_nodes", nodes)];
         let flags = flags.map(|(key, set)| (key, set.then(|| Value::from(true))));
         for (key, value) in values(module).map_err(|why| self.wrong(&why))?.into_iter().chain(flags) {
             match (section.get_mut(key), value) {
@@ -208,6 +209,7 @@ fn values(module: &Module) -> Result<Vec<(&'static str, Option<Value>)>, String>
                 ("into", None),
                 ("include", None),
                 ("delete_excluded", None),
+                ("show_name", None),
                 ("path", text(&own.path)?),
                 ("publish", Some(own.publish.to_string().into())),
                 ("exclude", exclude),
@@ -227,6 +229,7 @@ fn values(module: &Module) -> Result<Vec<(&'static str, Option<Value>)>, String>
                 ("include", include),
                 ("exclude", exclude),
                 ("delete_excluded", followed.filter.delete_excluded.then(|| Value::from(true))),
+                ("show_name", followed.show_name.then(|| Value::from(true))),
             ]
         }
     })
@@ -276,7 +279,7 @@ mod tests {
             title: title.map(Into::into),
             block_lists: true,
         };
-        Module { name: name.into(), kind: Kind::Own(own), paused: false, show_hidden: false }
+        Module { name: name.into(), kind: Kind::Own(own), paused: false, shown: Shown::default() }
     }
 
     #[test]
@@ -306,8 +309,13 @@ mod tests {
         for rules in [vec!["+ a", "- b", "+ c", "*"], vec!["*.iso", "- + odd"], vec!["+ only"], vec![]] {
             let filter = Filter::parse(rules, true).unwrap();
             let from = crate::tree::address::Address::parse("h/b").unwrap();
-            let followed = crate::mirror::config::Followed { from, into: "b".into(), filter };
-            let module = Module { name: "b".into(), kind: Kind::Followed(followed), paused: false, show_hidden: false };
+            let followed = crate::mirror::config::Followed { from, into: "b".into(), filter, show_name: true };
+            let module = Module {
+                name: "b".into(),
+                kind: Kind::Followed(followed),
+                paused: false,
+                shown: Shown { hidden: false, nodes: true },
+            };
             file.put(&module).unwrap();
             assert_eq!(file.config().module("b"), Some(&module), "{}", file.text());
         }

@@ -113,6 +113,11 @@ impl Following {
             // Who takes a part has no use for what leads from one whole tree to the next.
             at: published.as_ref().map(|stored| stored.id).filter(|_| !partial),
             root: known.roots.last().map_or(0, |(version, _)| *version),
+            name: if self.followed.show_name {
+                self.site.config_file().config().server.name.clone()
+            } else {
+                String::new()
+            },
         };
         if node.takes_other_than_is_held(module, &self.desk)? {
             // It is looked at as soon as the source has answered, and becomes what the rules say now.

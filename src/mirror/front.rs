@@ -7,14 +7,15 @@ use tokio::runtime::Handle;
 
 use super::catalog::AllPages;
 use super::checked::Checked;
-use super::config::{Config, Server};
+use super::config::{Config, Server, Shown};
+use super::followers::Follower;
 use super::served::{Newest, Served};
 use super::site::Site;
 use super::status::Transfer;
 use super::visits::Visits;
 use crate::disk::dir::StatKey;
 use crate::disk::index::IndexError;
-use crate::disk::index::heads::HeadState;
+use crate::disk::index::heads::{HeadState, StoredHead};
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{DirId, FileId};
 use crate::tree::name::TreePath;
@@ -90,10 +91,24 @@ impl Front {
     /// [`IndexError`] when the index cannot be opened once more.
     pub fn view(&self, module: &str) -> Result<Option<View>, IndexError> {
         let Some(served) = self.site.catalog.get(module) else { return Ok(None) };
-        let shows_hidden = self.site.config_file().config().module(module).is_some_and(|module| module.show_hidden);
+        let shown = self.site.config_file().config().module(module).map(|module| module.shown).unwrap_or_default();
         let (newest, pages) = (served.held(), AllPages(self.site.index.reader()?));
-        Ok(Some(View { served, newest, pages, shows_hidden }))
+        Ok(Some(View { served, newest, pages, shown }))
     }
+}
+
+/// The last heads at one of which a node is looked for.
+const HEADS_MAX: u32 = 256;
+
+/// One that follows a module from here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Node {
+    /// As it wants to be called; empty if it does not want to be shown by name.
+    pub name: String,
+    /// The sequence of what it has published, if that is one of the last heads.
+    pub sequence: Option<u64>,
+    /// Since when there is newer, Unix milliseconds; `None` when there is not.
+    pub behind_since_ms: Option<u64>,
 }
 
 /// A module at one snapshot.
@@ -101,7 +116,7 @@ pub struct View {
     served: Arc<Served>,
     newest: Option<Newest>,
     pages: AllPages,
-    shows_hidden: bool,
+    shown: Shown,
 }
 
 /// Why a file of the snapshot cannot be given.
@@ -150,7 +165,28 @@ impl View {
     /// Whether names that begin with a dot are listed.
     #[must_use]
     pub fn shows_hidden(&self) -> bool {
-        self.shows_hidden
+        self.shown.hidden
+    }
+
+    /// Who follows it from here, each with the sequence of what it has published and since when, in Unix milliseconds, there is
+    /// newer; `None` where that is not shown.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn nodes(&self) -> Result<Option<Vec<Node>>, IndexError> {
+        if !self.shown.nodes {
+            return Ok(None);
+        }
+        let heads = self.pages.0.last_heads(self.served.number, HeadState::Published, HEADS_MAX)?;
+        let created = |stored: &StoredHead| Newest::of(stored, None).map(|newest| newest.head.created);
+        let node = |follower: Follower| {
+            let at = heads.iter().position(|stored| Some(stored.id) == follower.at);
+            // The one that came next; who is at none of them has been behind for longer than they tell.
+            let next = at.unwrap_or(heads.len()).checked_sub(1).and_then(|next| heads.get(next));
+            let sequence = at.and_then(|at| heads.get(at)).map(|stored| stored.sequence);
+            Node { name: follower.name, sequence, behind_since_ms: next.and_then(created) }
+        };
+        Ok(Some(self.served.followers.list().into_iter().map(node).collect()))
     }
 
     /// Whether only a part of the module is kept here.

@@ -29,6 +29,7 @@ pub mod dial;
 pub mod executor;
 pub mod failure;
 pub mod filter;
+pub mod followers;
 mod following;
 pub mod front;
 pub mod gate;

@@ -92,7 +92,7 @@ fn look_at(site: &Site, reader: &Reader, module: &Module, stale_after: Duration)
         error: trouble,
         block_lists_bytes: number.map_or(Ok(0), |number| reader.block_bytes(number))?,
         packs_bytes: served.as_ref().map_or(0, |served| served.offers.bytes()),
-        followers: served.as_ref().map_or(0, |served| served.followers()),
+        followers: served.as_ref().map_or(0, |served| served.followers.count()),
         received,
         sent,
         work,

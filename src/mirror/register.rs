@@ -36,8 +36,7 @@ pub fn own_module(base: &Path, config: &Config, share: &Share) -> Result<Module,
         )
     })?;
     let path = from_base(base, &share.dir);
-    let (paused, show_hidden) =
-        config.module(&name).map_or((false, false), |module| (module.paused, module.show_hidden));
+    let (paused, shown) = config.module(&name).map_or_else(Default::default, |module| (module.paused, module.shown));
     let known = match config.module(&name).map(|module| &module.kind) {
         Some(Kind::Own(own)) if base.join(&own.path) == base.join(&path) => Some(own.clone()),
         Some(kind) => {
@@ -63,7 +62,7 @@ pub fn own_module(base: &Path, config: &Config, share: &Share) -> Result<Module,
             block_lists: known.block_lists,
         }),
         paused,
-        show_hidden,
+        shown,
     })
 }
 
@@ -108,10 +107,10 @@ pub fn followed_module(base: &Path, config: &Config, sync: &Sync) -> Result<Modu
         (known, asked) => known.or(asked).unwrap_or_else(|| PathBuf::from(&name)),
     };
     check_apart(base, &base.join(&into), "sync into")?;
-    let (paused, show_hidden) =
-        config.module(&name).map_or((false, false), |module| (module.paused, module.show_hidden));
+    let (paused, shown) = config.module(&name).map_or_else(Default::default, |module| (module.paused, module.shown));
     let filter = filter_of(known.map(|known| &known.filter), sync)?;
-    Ok(Module { name, kind: Kind::Followed(Followed { from, into, filter }), paused, show_hidden })
+    let show_name = known.is_some_and(|known| known.show_name);
+    Ok(Module { name, kind: Kind::Followed(Followed { from, into, filter, show_name }), paused, shown })
 }
 
 /// The rules that were named now; without any, those that were there before.

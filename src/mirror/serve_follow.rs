@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalog::{Catalog, state};
+use super::followers::Follower;
 use super::served::{Newest, News, Served};
 use crate::net::{ChannelError, Stream};
 use crate::protocol::connection::Priority;
-use crate::protocol::limits::PUSH_CONTENT_MAX;
+use crate::protocol::limits::{FOLLOW_NAME_MAX, PUSH_CONTENT_MAX};
 use crate::protocol::message::{At, Follow, Message, Offer, Partial, Refused, Route, refusal, tag};
 use crate::protocol::pack::Pack;
 use crate::protocol::sender::Source;
@@ -28,7 +29,10 @@ pub(super) async fn follow(mut stream: Stream, catalog: &Arc<Catalog>, request: 
         return refuse(&stream, refusal::NO_MODULE).await;
     };
     stream.set_priority(Priority::Live);
-    let _counted = served.follower();
+    if follow.name.len() > FOLLOW_NAME_MAX {
+        return refuse(&stream, refusal::BAD_REQUEST).await;
+    }
+    let place = served.followers.enter(Follower { name: follow.name, at: follow.at });
     let mut changed = served.subscribe();
     let told = Told { head: follow.have, root: follow.root, beat: None, route: None, partial: false };
     let mut answer = Following { stream, catalog, served, told, at: Some(follow.at), asks: false };
@@ -46,7 +50,10 @@ pub(super) async fn follow(mut stream: Stream, catalog: &Arc<Catalog>, request: 
                 Some(message) => {
                     let at = decode::<At>("at", &message.body);
                     match (message.tag, at, answer.at) {
-                        (tag::AT, Ok(At(at)), None) => answer.at = Some(at),
+                        (tag::AT, Ok(At(at)), None) => {
+                            place.is_at(at);
+                            answer.at = Some(at);
+                        }
                         _ => return refuse(&answer.stream, refusal::BAD_REQUEST).await,
                     }
                 }

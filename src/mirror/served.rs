@@ -1,12 +1,12 @@
 //! One module as it is served: the newest signed objects in memory, where its content lies, and who waits for news.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ed25519_dalek::SigningKey;
 use tokio::sync::watch;
 
 use super::clock::now_ms;
+use super::followers::Followers;
 use super::offers::Offers;
 use crate::disk::dir::Dir;
 use crate::disk::index::heads::{HeadState, StoredHead};
@@ -32,7 +32,8 @@ pub struct Served {
     own_tag: RouteTag,
     state: RwLock<State>,
     news: watch::Sender<()>,
-    followers: AtomicU64,
+    /// Who waits for news of it.
+    pub followers: Followers,
 }
 
 struct State {
@@ -133,7 +134,7 @@ impl Served {
         let partial = reader.part(number)?.is_some();
         let state = State { title: String::new(), top: None, roots, signer, held, announced, route, partial };
         let (state, news) = (RwLock::new(state), watch::Sender::new(()));
-        Ok(Self { name: name.to_owned(), number, offers, own_tag, state, news, followers: AtomicU64::new(0) })
+        Ok(Self { name: name.to_owned(), number, offers, own_tag, state, news, followers: Followers::default() })
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {
@@ -272,27 +273,5 @@ impl Served {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<()> {
         self.news.subscribe()
-    }
-
-    /// Streams on which news is waited for.
-    #[must_use]
-    pub fn followers(&self) -> u64 {
-        self.followers.load(Ordering::Relaxed)
-    }
-
-    /// Counts a follower until the answer is dropped.
-    #[must_use]
-    pub fn follower(self: &Arc<Self>) -> Follower {
-        self.followers.fetch_add(1, Ordering::Relaxed);
-        Follower(self.clone())
-    }
-}
-
-/// One that follows.
-pub struct Follower(Arc<Served>);
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.0.followers.fetch_sub(1, Ordering::Relaxed);
     }
 }

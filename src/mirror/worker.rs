@@ -26,7 +26,7 @@ use crate::tree::hash::{DirId, FileId};
 use crate::tree::name::TreePath;
 
 /// Files that a stream may have asked for and not got, before it asks for more.
-const AHEAD_FILES: usize = 512;
+const AHEAD_FILES: usize = 2_048;
 /// Bytes of one message that asks for content, but for its last file.
 const ASKED_BYTES: usize = 256 * 1024;
 /// Bytes of what goes with one file, beyond which it is asked for whole.

@@ -146,6 +146,8 @@ pub const STATE_ROOTS_MAX: usize = 64;
 pub const MODULES_MAX: usize = 10_000;
 /// Bytes of the title of a module.
 pub const TITLE_MAX: usize = 256;
+/// Bytes of the name by which a mirra wants to be shown where it follows.
+pub const FOLLOW_NAME_MAX: usize = 64;
 /// Bytes of one message of packed records on the wire and unpacked: changes and pages.
 pub const PACKED_MAX: u32 = 2 * 1024 * 1024;
 /// Bytes of changes or pages that the sender gathers before it packs them.

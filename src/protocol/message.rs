@@ -395,6 +395,8 @@ pub struct Follow {
     pub at: Option<HeadId>,
     /// `[follow.root]`: the newest version of the root file it has; 0 for none.
     pub root: u64,
+    /// `[follow.name]`: what it wants to be called where it is shown; empty if it does not want that.
+    pub name: String,
 }
 
 /// Names a mirra in a [`Route`]: random bytes that say nothing else of it.

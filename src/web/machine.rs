@@ -1,6 +1,8 @@
 //! What is the mirra's own, beside its modules: the list of them, what stands under `/-/`, and what programs ask every
 //! server for.
 
+use std::sync::Arc;
+
 use data_encoding::BASE64;
 use hyper::StatusCode;
 use hyper::header;
@@ -8,7 +10,7 @@ use serde::Serialize;
 
 use super::asked::Asked;
 use super::cards::{card, key, site};
-use super::module::stamp;
+use super::module::{Wrong, stamp};
 use super::pages::assets::{self, Asset};
 use super::pages::model::{Card, Index, Role};
 use super::pages::{POLICY, index as index_page};
@@ -16,9 +18,12 @@ use super::problem::{FAILED, NOT_YET, NOWHERE};
 use super::reply::{Answer, HTML, JSON, TEXT, full, set};
 use super::serve::Web;
 use crate::mirror::clock::now_ms;
+use crate::mirror::front::Node;
+use crate::mirror::served::Served;
 
 /// Raised when the meaning of a field changes.
 const STATUS_SCHEMA: &str = "mirra.status/1";
+const NODES_SCHEMA: &str = "mirra.nodes/1";
 const MANIFEST_SCHEMA: &str = "mirra.manifest/1";
 /// A year, for what has another address when it changes.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
@@ -49,6 +54,7 @@ pub fn own(web: &Web, asked: &Asked, names: &[Vec<u8>]) -> Answer {
         ["healthz"] => full(StatusCode::OK, TEXT, "ok\n"),
         ["status"] => status_page(web, asked),
         ["status.json"] => status(web),
+        ["nodes.json"] => nodes(web, asked),
         ["manifest", module] => manifest(web, asked, module),
         [file] => {
             let path = format!("/-/{file}");
@@ -160,6 +166,49 @@ fn status(web: &Web) -> Answer {
     let modules = cards(web).into_iter().map(module).collect();
     let (name, version) = (web.front.server().name, env!("CARGO_PKG_VERSION"));
     json(&Status { schema: STATUS_SCHEMA, name, version, time_ms: now_ms(), modules })
+}
+
+#[derive(Serialize)]
+struct Nodes {
+    schema: &'static str,
+    time_ms: u64,
+    modules: Vec<ModuleNodes>,
+}
+
+/// Who follows a module, where that is shown.
+#[derive(Serialize)]
+struct ModuleNodes {
+    name: String,
+    nodes: Vec<NodeStatus>,
+}
+
+#[derive(Serialize)]
+struct NodeStatus {
+    name: Option<String>,
+    sequence: Option<u64>,
+    behind_since_ms: Option<u64>,
+}
+
+/// Who follows the modules that show it.
+fn nodes(web: &Web, asked: &Asked) -> Answer {
+    let node = |node: Node| NodeStatus {
+        name: Some(node.name).filter(|name| !name.is_empty()),
+        sequence: node.sequence,
+        behind_since_ms: node.behind_since_ms,
+    };
+    let module = |served: &Arc<Served>| {
+        let nodes = web.front.view(&served.name)?.map_or(Ok(None), |view| view.nodes())?;
+        let nodes = nodes.map(|nodes| nodes.into_iter().map(node).collect());
+        Ok(nodes.map(|nodes| ModuleNodes { name: served.name.clone(), nodes }))
+    };
+    let modules: Result<Vec<_>, Wrong> = web.front.modules().iter().filter_map(|of| module(of).transpose()).collect();
+    match modules {
+        Ok(modules) => json(&Nodes { schema: NODES_SCHEMA, time_ms: now_ms(), modules }),
+        Err(error) => {
+            tracing::error!(error = &*error, "the index fails");
+            FAILED.answer(&web.front, asked, None)
+        }
+    }
 }
 
 #[derive(Serialize)]

@@ -6,12 +6,12 @@ use hyper::header;
 use super::asked::Asked;
 use super::cards::{card, site};
 use super::module::Wrong;
-use super::pages::model::{Change, Changed, ModuleStatus, Point, Status};
+use super::pages::model::{Change, Changed, ModuleStatus, NodeStatus, Point, Status};
 use super::pages::{POLICY, status as status_page};
 use super::reply::{Answer, HTML, full, set};
 use super::serve::Web;
 use crate::mirror::clock::now_ms;
-use crate::mirror::front::View;
+use crate::mirror::front::{Node, View};
 use crate::tree::diff::changes;
 use crate::tree::entry::Entry;
 use crate::tree::hash::DirId;
@@ -43,7 +43,7 @@ pub fn page(web: &Web, asked: &Asked) -> Result<Answer, Wrong> {
 }
 
 fn module(web: &Web, view: &View, left: &mut u64) -> Result<ModuleStatus, Wrong> {
-    let heads = view.heads(SIZES_MAX)?;
+    let (heads, now) = (view.heads(SIZES_MAX)?, now_ms());
     let before = heads.iter().skip(1).map(Some).chain([None]);
     let changes = heads.iter().zip(before).take(CHANGES_MAX).map(|(head, before)| Change {
         sequence: head.sequence,
@@ -59,8 +59,13 @@ fn module(web: &Web, view: &View, left: &mut u64) -> Result<ModuleStatus, Wrong>
         changes,
         sizes: heads.iter().rev().map(size).collect(),
         served: web.visits.by_hours(&view.served().name),
-        nodes: None,
+        nodes: view.nodes()?.map(|nodes| nodes.into_iter().map(|node| shown(node, now)).collect()),
     })
+}
+
+fn shown(node: Node, now_ms: u64) -> NodeStatus {
+    let lag_ms = node.behind_since_ms.map_or(0, |since| now_ms.saturating_sub(since).max(1));
+    NodeStatus { name: node.name, sequence: node.sequence, lag_ms }
 }
 
 /// What differs between two snapshots; `None` if that is not all held, or more than may be looked at.

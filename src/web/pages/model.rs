@@ -222,9 +222,9 @@ pub struct Changed {
 /// A follower.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeStatus {
-    /// What it is called.
+    /// What it wants to be called; empty if it does not want to be named.
     pub name: String,
-    /// The sequence that it serves; `None` before its first.
+    /// The sequence that it serves; `None` before its first, or when it is not known.
     pub sequence: Option<u64>,
     /// How long it has been behind, in milliseconds; 0 when it is not.
     pub lag_ms: u64,

@@ -152,6 +152,7 @@ impl Follower {
     fn new(node: &NodeStatus) -> Self {
         let behind = node.lag_ms > 0;
         let lag = if behind { format!("{} behind", short(node.lag_ms)) } else { "up to date".to_owned() };
-        Self { name: shown(&words::cut(&node.name, 100)), sequence: node.sequence, lag, behind }
+        let name = if node.name.is_empty() { "not named" } else { &node.name };
+        Self { name: shown(&words::cut(name, 100)), sequence: node.sequence, lag, behind }
     }
 }

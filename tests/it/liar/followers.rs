@@ -7,7 +7,7 @@ use std::time::Duration;
 use mirra::net::{Channel, Params, Stream, connect};
 use mirra::protocol::connection::Priority;
 use mirra::protocol::hello::Hello;
-use mirra::protocol::limits::STREAMS_MAX;
+use mirra::protocol::limits::{FOLLOW_NAME_MAX, STREAMS_MAX};
 use mirra::protocol::message::{At, Follow, Message, Offer, Refused, Route, State, body_max, refusal, tag};
 use mirra::protocol::noise::SecretKey;
 use mirra::tree::codec::decode;
@@ -37,7 +37,10 @@ impl Client {
     /// Begins to follow a module.
     fn follow(&self, module: &str, at: Option<HeadId>) -> Stream {
         let stream = self.channel.open(Priority::Live);
-        say(&stream, Message::new(tag::FOLLOW, &Follow { module: module.into(), have: at, at, root: 0 }));
+        say(
+            &stream,
+            Message::new(tag::FOLLOW, &Follow { module: module.into(), have: at, at, root: 0, name: String::new() }),
+        );
         stream
     }
 
@@ -87,6 +90,17 @@ fn followers_without_manners_are_thrown_out_alone() {
     let stream = rude.channel.open(Priority::Live);
     say(&stream, Message { tag: tag::FOLLOW, body: vec![0xdd, 0xff, 0xff, 0xff, 0xff] });
     assert_eq!(refused(&stream), refusal::BAD_REQUEST);
+    // Names go up to their limit.
+    for (len, allowed) in [(FOLLOW_NAME_MAX, true), (FOLLOW_NAME_MAX + 1, false)] {
+        let stream = rude.channel.open(Priority::Live);
+        let name = "\u{1b}".repeat(len);
+        say(&stream, Message::new(tag::FOLLOW, &Follow { module: MODULE.into(), have: None, at: None, root: 0, name }));
+        if allowed {
+            assert!(next(&stream, tag::ROUTE).is_some());
+        } else {
+            assert_eq!(refused(&stream), refusal::BAD_REQUEST);
+        }
+    }
     // A tag that does not exist may cost the connection, and no more than that.
     let stream = rude.follow(MODULE, None);
     say(&stream, Message { tag: 77, body: vec![1; 100] });

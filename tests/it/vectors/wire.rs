@@ -141,10 +141,19 @@ fn messages() {
         plain("BLOCKS, nothing there", Message::new(tag::BLOCKS, &Blocks { file: 8, hashes: vec![] })),
         plain("REFUSED", Message::new(tag::REFUSED, &Refused(refusal::NO_HEAD))),
         plain("FOLLOW, first contact", {
-            Message::new(tag::FOLLOW, &Follow { module: module.clone(), have: None, at: None, root: 0 })
+            Message::new(
+                tag::FOLLOW,
+                &Follow { module: module.clone(), have: None, at: None, root: 0, name: String::new() },
+            )
         }),
         plain("PARTIAL", Message::new(tag::PARTIAL, &Partial(module.clone()))),
-        plain("FOLLOW", Message::new(tag::FOLLOW, &Follow { module, have: Some(head), at: Some(head), root: 1 })),
+        plain(
+            "FOLLOW",
+            Message::new(
+                tag::FOLLOW,
+                &Follow { module, have: Some(head), at: Some(head), root: 1, name: "node.example".into() },
+            ),
+        ),
         plain("ROUTE: through one node", {
             let root = Route::extend(None, [1; 16]);
             Message::new(tag::ROUTE, &Route::extend(root.as_ref(), [2; 16]).unwrap())

@@ -7,6 +7,7 @@ mod devtools;
 mod directories;
 mod downloads;
 mod heads;
+mod nodes;
 mod packages;
 mod paths;
 mod programs;
