@@ -31,6 +31,8 @@ const FROM_ONE: usize = 50;
 const BEAT: Duration = Duration::from_secs(1);
 /// Bytes that a slow reader takes in that time.
 const SIP: usize = 100;
+/// When all who are slow have got as much as they take at first.
+const SETTLED: Duration = Duration::from_secs(3);
 /// Downloads, and small requests, that are measured.
 const TRIES: usize = 3;
 const REQUESTS: usize = 300;
@@ -155,14 +157,22 @@ impl Drop for Daemon {
     }
 }
 
-/// Whether the other end has left it, with what it may still say of that.
+/// Whether the other end has left it; takes as much of what came as may be.
 fn is_left(stream: &mut TcpStream, take: usize) -> bool {
+    if !matches!(stream.take_error(), Ok(None)) {
+        return true;
+    }
     let mut buffer = vec![0; take];
     match stream.read(&mut buffer) {
         Ok(0) => true,
         Ok(_) => false,
         Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
     }
+}
+
+/// Whether it was turned away, which is said before it is left.
+fn is_turned_away(stream: &mut TcpStream) -> bool {
+    is_left(stream, 1_024) || is_left(stream, 1_024)
 }
 
 /// Goes on as slowly as before until all were given up; gives the seconds since `begun`.
@@ -198,15 +208,18 @@ fn slow(home: &Path, each: usize, mib: usize) -> Result<()> {
         let beat = |stream: &mut TcpStream| stream.write(b"x").is_err() || is_left(stream, SIP);
         let heads = scope.spawn(move || outlast(heads, begun, beat));
         let readers = scope.spawn(move || outlast(readers, begun, |stream| is_left(stream, SIP)));
-        let served = daemon.serves(mib).map_err(|e| e.to_string());
+        let at_once = daemon.serves(mib).map_err(|e| e.to_string());
+        std::thread::sleep(SETTLED);
+        let served = at_once.and_then(|at_once| Ok((at_once, daemon.serves(mib).map_err(|e| e.to_string())?)));
         (served, [heads, readers].map(|thread| thread.join().unwrap_or(None)))
     });
-    let (download, first) = served?;
+    let ((at_once, _), (download, first)) = served?;
     let [heads, readers] = ends.map(lost);
     let [after, most] = daemon.memory()?;
     println!(
         "beside {each} slow heads and {each} slow readers: {mib} MiB in {download:.3} s, first byte (p99) after {first:.1} ms"
     );
+    println!("while those came: {mib} MiB in {at_once:.3} s");
     println!("all heads were given up {heads}, all readers {readers}; {most} MiB of memory at most, {after} then");
     Ok(())
 }
@@ -220,7 +233,7 @@ fn many(home: &Path, descriptors: u64, attempts: usize) -> Result<()> {
             Err(_) => failed += 1,
         }
     }
-    let kept = open.iter_mut().filter_map(|stream| (!is_left(stream, 1_024)).then_some(())).count();
+    let kept = open.iter_mut().filter_map(|stream| (!is_turned_away(stream)).then_some(())).count();
     let begun = Instant::now();
     drop(open);
     while daemon.first_byte("/m/small").is_err() {

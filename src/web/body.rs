@@ -11,7 +11,7 @@ use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
-use super::limits::{CHUNK_MAX, CHUNK_MIN, FAST, FAST_MAX, READS_MAX};
+use super::limits::{CHUNK_MAX, CHUNK_MIN, FAST, FAST_MAX, PROVEN, READS_MAX};
 
 /// Where a stream comes from. It is read on threads that may wait for the disk.
 pub trait Source: Send + 'static {
@@ -56,6 +56,8 @@ pub struct Streamed {
     /// Bytes that are still to come, if that is known.
     left: Option<u64>,
     chunk: usize,
+    /// Bytes that were given.
+    taken: u64,
     /// Its place among the fast ones, as long as it reads more than the least.
     lane: Option<OwnedSemaphorePermit>,
     given: Option<Instant>,
@@ -74,7 +76,7 @@ impl Streamed {
     /// Streams `source`, which gives exactly `len` bytes if that is known.
     #[must_use]
     pub fn new(source: Box<dyn Source>, len: Option<u64>, lanes: Lanes) -> Self {
-        Self { state: State::Idle(source), lanes, left: len, chunk: CHUNK_MIN, lane: None, given: None }
+        Self { state: State::Idle(source), lanes, left: len, chunk: CHUNK_MIN, taken: 0, lane: None, given: None }
     }
 
     /// Starts the next read while the last is on its way, if there is a hand free.
@@ -94,6 +96,9 @@ impl Streamed {
         if given.elapsed() >= FAST {
             self.chunk = (self.chunk / 2).max(CHUNK_MIN);
             self.lane = self.lane.take().filter(|_| self.chunk > CHUNK_MIN);
+            return;
+        }
+        if self.taken < PROVEN {
             return;
         }
         self.lane = self.lane.take().or_else(|| self.lanes.fast.clone().try_acquire_owned().ok());
@@ -121,6 +126,7 @@ impl Streamed {
         };
         let bytes = match done {
             Ok((source, Ok(Some(bytes)))) => {
+                self.taken = self.taken.saturating_add(bytes.len() as u64);
                 self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
                 if self.left != Some(0) {
                     self.read_ahead(source);
@@ -212,19 +218,19 @@ mod tests {
         let new = || Streamed::new(Box::new(Endless), None, lanes.clone());
         let mut fast: Vec<Streamed> = (0..FAST_MAX).map(|_| new()).collect();
         for stream in &mut fast {
-            assert_eq!(chunk_after(8, stream).await, CHUNK_MAX);
+            assert_eq!(chunk_after(32, stream).await, CHUNK_MAX);
         }
         let mut late = new();
-        assert_eq!(chunk_after(8, &mut late).await, CHUNK_MIN);
+        assert_eq!(chunk_after(32, &mut late).await, CHUNK_MIN);
         // Those who went, or became slow, leave their places.
         fast.pop();
-        assert_eq!(chunk_after(8, &mut late).await, CHUNK_MAX);
+        assert_eq!(chunk_after(32, &mut late).await, CHUNK_MAX);
         let mut last = new();
-        assert_eq!(chunk_after(8, &mut last).await, CHUNK_MIN);
+        assert_eq!(chunk_after(32, &mut last).await, CHUNK_MIN);
         for _ in 0..8 {
             late.given = Instant::now().checked_sub(FAST);
             late.adapt();
         }
-        assert_eq!(chunk_after(8, &mut last).await, CHUNK_MAX);
+        assert_eq!(chunk_after(32, &mut last).await, CHUNK_MAX);
     }
 }

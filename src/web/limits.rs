@@ -24,9 +24,14 @@ pub const RATE_MIN: u64 = 1024;
 /// Bytes that are read at once for a fast reader.
 pub const CHUNK_MAX: usize = 256 * 1024;
 /// Bytes that are read at once for a slow one, which is all that waits for it in memory.
-pub const CHUNK_MIN: usize = 16 * 1024;
-/// A reader that comes back for more within this time is fast.
+pub const CHUNK_MIN: usize = 64 * 1024;
+/// A reader that comes back for more within this time is fast, once it has taken more than what the systems on the way keep
+/// for one that takes nothing.
 pub const FAST: Duration = Duration::from_millis(100);
+/// Bytes that it has taken then.
+pub const PROVEN: u64 = 1024 * 1024;
+/// Bytes that wait in the system for a reader, beside those that are on their way.
+pub const UNSENT: u32 = 128 * 1024;
 /// Readers that are fast at the same time; others are read for as for slow ones. A reader that stalls after a fast beginning
 /// holds two large chunks until it is given up.
 pub const FAST_MAX: usize = 128;

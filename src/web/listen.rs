@@ -13,12 +13,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, getrlimit};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::caps::{Caps, Place};
 use super::limits::{
     ACCEPT_PAUSE, CONNECTIONS_EACH_MAX, CONNECTIONS_MAX, DESCRIPTORS_EACH, HEAD_MAX, HEAD_TIME, HEADERS_MAX, RATE_MIN,
-    RATE_TIME,
+    RATE_TIME, UNSENT,
 };
 use super::meter::{Metered, Rate};
 use super::reply::Answer;
@@ -123,9 +124,8 @@ where
     S: Fn(SocketAddr, Request<Incoming>) -> F + Send + Sync,
     F: Future<Output = Result<Answer, Infallible>> + Send,
 {
-    // Small answers go out at once; where that cannot be set they go out a little later.
-    let _ = stream.set_nodelay(true);
-    let stream = TokioIo::new(Metered::new(stream, bounds.rate));
+    tune(&stream);
+    let stream = TokioIo::new(Metered::new(stream, bounds.rate, forget));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.head_time)
@@ -138,6 +138,18 @@ where
         tracing::debug!(%peer, %error, "a connection was broken off");
     }
     drop(visit);
+}
+
+/// Small answers go out at once, and little waits in the system for a reader that is slow. Where that cannot be set they go
+/// out a little later, and more waits.
+fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
+}
+
+/// Lets the system drop what waits for a reader that is given up: it would keep that for as long as he takes.
+fn forget(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 #[cfg(test)]
@@ -224,6 +236,25 @@ mod tests {
         }
         taken += rest(&mut stream).await.len();
         assert!(taken > LEN, "{taken} bytes came");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_given_up_gets_no_more() {
+        let address = server(64 << 20).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
+        let sips = async {
+            // Twenty bytes a second, of all that its own system keeps for it.
+            loop {
+                assert_eq!(stream.read(&mut [0]).await.unwrap(), 1);
+                if let Some(error) = stream.take_error().unwrap() {
+                    return error;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(20), sips).await.expect("it is cut");
+        assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]

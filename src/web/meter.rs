@@ -61,12 +61,20 @@ pub struct Metered<S> {
     stream: S,
     account: Account,
     alarm: Option<Pin<Box<Sleep>>>,
+    /// Is told that it is given up.
+    given_up: fn(&S),
 }
 
 impl<S> Metered<S> {
-    /// Watches the reader of `stream`.
-    pub fn new(stream: S, rate: Rate) -> Self {
-        Self { stream, account: Account { rate, waited: Duration::ZERO, since: None, taken: 0 }, alarm: None }
+    /// Watches the reader of `stream`; `given_up` is called before the error that says so.
+    pub fn new(stream: S, rate: Rate, given_up: fn(&S)) -> Self {
+        let account = Account { rate, waited: Duration::ZERO, since: None, taken: 0 };
+        Self { stream, account, alarm: None, given_up }
+    }
+
+    fn slow(&self) -> Poll<io::Result<usize>> {
+        (self.given_up)(&self.stream);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader takes too little")))
     }
 
     fn judge(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -76,7 +84,7 @@ impl<S> Metered<S> {
                 self.account.take(now, bytes as u64);
                 self.alarm = None;
                 // A reader that takes a byte whenever it is about to be asked is waited for all the same.
-                if self.account.is_short(now) { Poll::Ready(Err(slow())) } else { Poll::Ready(Ok(bytes)) }
+                if self.account.is_short(now) { self.slow() } else { Poll::Ready(Ok(bytes)) }
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => loop {
@@ -85,15 +93,11 @@ impl<S> Metered<S> {
                 ready!(alarm.as_mut().poll(cx));
                 self.alarm = None;
                 if self.account.is_short(Instant::now()) {
-                    return Poll::Ready(Err(slow()));
+                    return self.slow();
                 }
             },
         }
     }
-}
-
-fn slow() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the reader takes too little")
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
@@ -193,7 +197,7 @@ mod tests {
     async fn a_reader_that_takes_nothing_is_given_up() {
         let rate = Rate { time: Duration::from_millis(20), bytes: 1024 };
         let (mine, other) = tokio::io::duplex(1_000);
-        let error = Metered::new(mine, rate).write_all(&[0; 100_000]).await.unwrap_err();
+        let error = Metered::new(mine, rate, |_| {}).write_all(&[0; 100_000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(other);
     }
@@ -202,7 +206,7 @@ mod tests {
     async fn a_reader_that_takes_all_gets_all() {
         let rate = Rate { time: Duration::from_secs(60), bytes: 1024 };
         let (mine, mut other) = tokio::io::duplex(1_000);
-        let write = async move { Metered::new(mine, rate).write_all(&[7; 100_000]).await };
+        let write = async move { Metered::new(mine, rate, |_| {}).write_all(&[7; 100_000]).await };
         let mut all = Vec::new();
         let (written, read) = tokio::join!(write, other.read_to_end(&mut all));
         assert_eq!((written.is_ok(), read.unwrap(), all), (true, 100_000, vec![7; 100_000]));
