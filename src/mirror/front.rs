@@ -16,6 +16,7 @@ use super::visits::Visits;
 use crate::disk::dir::StatKey;
 use crate::disk::index::IndexError;
 use crate::disk::index::heads::{HeadState, StoredHead};
+use crate::tree::dir::look_up;
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{DirId, FileId};
 use crate::tree::name::TreePath;
@@ -193,6 +194,25 @@ impl View {
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.served.is_partial()
+    }
+
+    /// Whether the directory `id` at `path` is kept here with all that is below it.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn holds_all(&self, path: &TreePath, id: DirId) -> Result<bool, IndexError> {
+        if !self.is_partial() {
+            return Ok(true);
+        }
+        let Some(part) = self.pages.0.part(self.served.number)? else { return Ok(false) };
+        let held = match path.is_top() {
+            true => Some(part.tree.id),
+            false => look_up(&self.pages, part.tree.id, path)?.and_then(|entry| match entry.body {
+                Body::Directory { id, .. } => Some(id),
+                _ => None,
+            }),
+        };
+        Ok(held == Some(id))
     }
 
     /// Opens the file that the snapshot has at `path` as `entry`: the one there, or another with the same content. What is

@@ -57,6 +57,9 @@ pub fn look(web: &Web, asked: &Asked, view: View, path: &TreePath, id: DirId) ->
         }
         rows => rows?,
     };
+    if is_tar && !view.holds_all(path, id)? {
+        return Ok(ELSEWHERE.answer(&web.front, asked, None).into());
+    }
     if is_tar {
         return Ok(tar(web, asked, view, path, rows).into());
     }
@@ -192,9 +195,6 @@ fn plain(web: &Web, asked: &Asked, view: View, path: &TreePath, rows: Rows) -> A
 }
 
 fn tar(web: &Web, asked: &Asked, view: View, path: &TreePath, rows: Rows) -> Answer {
-    if view.is_partial() {
-        return ELSEWHERE.answer(&web.front, asked, None);
-    }
     let name = path.split_last().map_or(view.served().name.as_bytes().to_vec(), |(_, name)| name.as_bytes().to_vec());
     let mut answer = full(StatusCode::OK, "application/x-tar", "");
     answer.headers_mut().remove(header::CONTENT_LENGTH);

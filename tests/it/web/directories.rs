@@ -127,3 +127,27 @@ fn a_node_before_its_first_snapshot_says_so() {
     );
     web.get("/", &["Accept: text/html"]).expect(200);
 }
+
+#[test]
+fn a_part_of_a_module_gives_what_it_has_whole() {
+    let mut world = World::new(|tree| {
+        for dir in ["kept/deep", "left"] {
+            fs::create_dir_all(tree.join(dir)).unwrap();
+            fs::write(tree.join(dir).join("file"), dir).unwrap();
+        }
+    });
+    world.sync_with("node", &world.address(), &["--exclude", "/left/"]).expect(0);
+    world.kill();
+    let web = Web::start(&world.node("node"), "127.0.0.1:0");
+    let archive = web.get("/m/kept/?tar", &[]).expect(200);
+    let place = world.place.path().join("unpacked");
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("a.tar"), &archive.body).unwrap();
+    assert!(Command::new("tar").args(["xf", "a.tar"]).current_dir(&place).status().unwrap().success());
+    same(&walk(&world.tree().join("kept")), &walk(&place.join("kept")), "unpacked");
+    assert_eq!(web.get("/m/kept/deep/file", &[]).expect(200).text(), "kept/deep");
+    for target in ["/m/?tar", "/m/left/?tar", "/m/left/file"] {
+        let reply = web.get(target, &["Accept: text/plain"]).expect(404);
+        assert!(reply.text().contains("only a part of the module"), "{target}: {}", reply.text());
+    }
+}
