@@ -103,6 +103,18 @@ mod tests {
     }
 
     #[test]
+    fn all_pairs_of_small_numbers() {
+        for (first, last) in (0..15_u64).flat_map(|first| (0..15).map(move |last| (first, last))) {
+            let expected = match first {
+                _ if first > last => Part::Whole,
+                10.. => Part::Outside,
+                _ => Part::Bytes(first, last.min(9)),
+            };
+            assert_eq!(part(Some(&format!("bytes={first}-{last}")), 10), expected, "{first}-{last}");
+        }
+    }
+
+    #[test]
     fn many_ranges_cost_no_more_than_one() {
         let many = format!("bytes={}", (0..1_000).map(|at| format!("{at}-{at},")).collect::<String>());
         assert_eq!(part(Some(&many), 10), Part::Whole);

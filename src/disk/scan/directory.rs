@@ -52,7 +52,8 @@ enum Filling {
 }
 
 struct Whole {
-    builder: DirBuilder,
+    /// Gone once the directory was given: whoever fills a run that another thread has built already gives it no second time.
+    builder: Option<DirBuilder>,
     /// The run whose entries come next.
     next: usize,
     runs: usize,
@@ -73,7 +74,7 @@ impl Directory {
         seat: Option<Seat>,
         runs: usize,
     ) -> Arc<Self> {
-        let whole = Whole { builder: DirBuilder::default(), next: 0, runs, waiting: BTreeMap::new() };
+        let whole = Whole { builder: Some(DirBuilder::default()), next: 0, runs, waiting: BTreeMap::new() };
         Arc::new(Self { path, meta, place, seat, filling: Mutex::new(Filling::Whole(whole)) })
     }
 
@@ -107,8 +108,9 @@ impl Directory {
 }
 
 impl Whole {
-    /// Builds as far as entries have come without a gap. The last findings give the directory.
+    /// Builds as far as entries have come without a gap. The last findings give the directory, once.
     fn fill(&mut self, run: usize, findings: Findings, sink: &mut dyn PageSink) -> Result<Filled, PageError> {
+        let Some(builder) = &mut self.builder else { return Ok(Filled::NotYet) };
         if let Some(run) = self.waiting.get_mut(&run) {
             run.pending -= findings.len();
             for (slot, entry) in findings {
@@ -123,14 +125,16 @@ impl Whole {
                 return Ok(Filled::NotYet);
             }
             for entry in run.slots.iter().flatten() {
-                self.builder.push(entry, sink)?;
+                builder.push(entry, sink)?;
             }
             self.next += 1;
         }
         if self.next < self.runs {
             return Ok(Filled::NotYet);
         }
-        std::mem::take(&mut self.builder).finish(sink).map(Filled::Whole)
+        let built = std::mem::take(builder).finish(sink)?;
+        self.builder = None;
+        Ok(Filled::Whole(built))
     }
 }
 
@@ -173,6 +177,25 @@ fn list_steadily(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_given_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let meta = Dir::open_operator(dir.path()).unwrap().look_self().unwrap().meta;
+        let directory = Directory::new(TreePath::top(), meta, None, None, 2);
+        let link = |name: &[u8]| {
+            let body = crate::tree::entry::Body::Link { target: b"x".to_vec().into() };
+            Some(Entry { name: Name::new(name).unwrap(), meta, body, attributes: vec![] })
+        };
+        let mut pages = crate::tree::page::Pages::new();
+        // Two threads set out a run each, in which all is known; the first builds both before the second says that it is done.
+        directory.open_run(1, vec![link(b"b")], 0);
+        directory.open_run(0, vec![link(b"a")], 0);
+        let filled = directory.fill(0, Findings::new(), &mut pages).unwrap();
+        assert!(matches!(filled, Filled::Whole(built) if built.entries == 2));
+        let filled = directory.fill(1, Findings::new(), &mut pages).unwrap();
+        assert!(matches!(filled, Filled::NotYet));
+    }
 
     #[test]
     fn a_directory_that_changes_is_listed_again_and_one_that_never_rests_taken_as_it_is() {

@@ -79,6 +79,52 @@ fn heads_are_refused_or_answered_once() {
     assert_eq!(site.web.get("/m/f", &[]).expect(200).text(), "content");
 }
 
+/// Ways to say that there is a body, or something like one: whoever stands before this server may take another end of the
+/// request for true than it does.
+#[test]
+fn what_may_have_a_body_is_refused_with_all_that_follows() {
+    let site = Site::new(|tree| fs::write(tree.join("f"), "content").unwrap());
+    let codings = [
+        "chunked",
+        " chunked",
+        "\tchunked",
+        "CHUNKED",
+        "chunked, identity",
+        "identity, chunked",
+        "x",
+        "gzip",
+        "",
+        "\"chunked\"",
+    ];
+    let lengths = ["5", "05", " 5", "5, 5", "5,6", "+5", "-1", "0x5", "1e1", "5 5", "x", "", "99999999999999999999999"];
+    let codings = codings.iter().flat_map(|value| {
+        ["Transfer-Encoding: ", "transfer-encoding:", "Content-Length: 0\r\nTransfer-Encoding: "]
+            .map(|name| format!("{name}{value}"))
+    });
+    let lengths = lengths.iter().flat_map(|value| {
+        ["Content-Length: ", "content-length:", "Content-Length: 5\r\nContent-Length: "]
+            .map(|name| format!("{name}{value}"))
+    });
+    let second = "GET /m/f HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let mut asked = 0;
+    for lines in codings.chain(lengths) {
+        for (before, after) in [("", ""), ("A: b\r\n", "C: d\r\n"), ("Connection: close\r\n", "")] {
+            let head = format!("GET /m/f HTTP/1.1\r\nHost: h\r\n{before}{lines}\r\n{after}\r\n");
+            let text = String::from_utf8(site.web.raw(format!("{head}{second}").as_bytes())).unwrap();
+            assert!(
+                text.is_empty() || text.starts_with("HTTP/1.1 400 ") || text.starts_with("HTTP/1.1 501 "),
+                "{head}{text}"
+            );
+            assert!(
+                text.matches("HTTP/1.1 ").count() <= 1 && !text.contains("content\n") && !text.ends_with("content"),
+                "{head}{text}"
+            );
+            asked += 1;
+        }
+    }
+    assert!(asked >= 200);
+}
+
 #[test]
 fn one_connection_answers_one_after_the_other() {
     let site = Site::new(|tree| fs::write(tree.join("f"), "content").unwrap());
