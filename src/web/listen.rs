@@ -132,6 +132,8 @@ where
         .max_headers(HEADERS_MAX)
         .max_header_size(HEAD_MAX)
         .max_buf_size(2 * HEAD_MAX)
+        // Whoever has asked may close their sending side, and is answered all the same (RFC 9112 section 9.6).
+        .half_close(true)
         .serve_connection(stream, service_fn(|request| serve(peer, request)))
         .await;
     if let Err(error) = served {
@@ -219,6 +221,24 @@ mod tests {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
         assert!(rest(&mut stream).await.starts_with(b"HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn who_has_asked_may_stop_sending() {
+        const LEN: usize = 8 << 20;
+        let address = server(LEN).await;
+        for (asked, answered) in [
+            ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", true),
+            ("GET / HTTP/1.0\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nHost", false),
+            ("", false),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(asked.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let answer = rest(&mut stream).await;
+            assert_eq!(answer.starts_with(b"HTTP/1.") && answer.len() > LEN, answered, "{asked:?}: {}", answer.len());
+        }
     }
 
     #[tokio::test]
