@@ -2,6 +2,8 @@
 
 #[path = "content.rs"]
 pub(crate) mod content;
+#[path = "descent.rs"]
+pub(crate) mod descent;
 #[path = "push.rs"]
 pub(crate) mod push;
 #[path = "web.rs"]
@@ -38,13 +40,14 @@ use serde::de::DeserializeOwned;
 type Property = fn(&[u8]);
 
 /// Every target by name.
-pub(crate) const TARGETS: [(&str, Property); 13] = [
+pub(crate) const TARGETS: [(&str, Property); 14] = [
     ("message", message),
     ("page", page),
     ("handshake", handshake),
     ("record", record),
     ("chunker", chunker),
     ("session", session),
+    ("descent", descent::descent),
     ("push", push::push),
     ("steps", content::steps),
     ("gaps", content::gaps),
@@ -64,7 +67,8 @@ pub(crate) fn message(data: &[u8]) {
         tag::STATE => same::<message::State>(body),
         tag::TREE => same::<message::Tree>(body),
         tag::CHANGES => changes(body),
-        tag::DESCEND | tag::LISTS => same::<message::AtHead>(body),
+        tag::DESCEND => same::<message::Descend>(body),
+        tag::LISTS => same::<message::AtHead>(body),
         tag::PAGES => {
             if let Ok(records) = unpack(body) {
                 assert_eq!(unpack(&pack(&records)).as_ref(), Ok(&records));

@@ -11,7 +11,7 @@ use super::node::poll;
 use super::report::{EntryKind, Looked, RemoteEntry};
 use super::trust::{Belief, BeliefError, Known, glance};
 use crate::protocol::browse::{Browse, BrowseError, Listed};
-use crate::protocol::message::{AtHead, Message, Refused, refusal, tag};
+use crate::protocol::message::{Descend, Message, Refused, refusal, tag};
 use crate::tree::address::Address;
 use crate::tree::codec::decode;
 use crate::tree::entry::{Body, Entry};
@@ -78,7 +78,8 @@ fn descend(
     each: &mut dyn FnMut(Vec<RemoteEntry>) -> Result<(), Failure>,
 ) -> Result<u64, Failure> {
     let mut count = 0;
-    let exchange = line.ask(Message::new(tag::DESCEND, &AtHead { module: line.module.clone(), head: belief.id }))?;
+    let exchange =
+        line.ask(Message::new(tag::DESCEND, &Descend { module: line.module.clone(), head: belief.id, brief: false }))?;
     loop {
         let Some(message) = exchange.receive(monitor)? else { return Err(failed(line, cut_short())) };
         match message.tag {

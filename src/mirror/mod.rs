@@ -51,6 +51,7 @@ pub mod pace;
 pub mod packs;
 mod past;
 mod peers;
+mod placing;
 pub mod proxies;
 pub mod register;
 pub mod report;

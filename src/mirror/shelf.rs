@@ -74,8 +74,9 @@ impl<'a> StageShelf<'a> {
         self.metas.remove(id);
     }
 
-    pub(super) fn flush_if_full(&mut self) -> Result<(), IndexError> {
-        if self.pages.bytes >= PAGES_GATHERED { self.flush() } else { Ok(()) }
+    /// Whether enough pages are gathered to be written.
+    pub(super) fn is_full(&self) -> bool {
+        self.pages.bytes >= PAGES_GATHERED
     }
 
     /// Writes the gathered pages. The pages of a list come before those above them, so a crash leaves no gap.

@@ -9,6 +9,7 @@ use super::dial::nonsense;
 use super::failure::{Exit, Failure};
 use super::line::Line;
 use super::monitor::Monitor;
+use super::placing::{Awaited, Placing, SLICES_AHEAD, Slice, Slicer, Unplaced, place};
 use super::seeds::Sown;
 use super::take_tree::{index_failure, page_failure};
 use super::worker::Worker;
@@ -19,7 +20,7 @@ use crate::protocol::fetch::{Counts, FetchError, Wanted};
 use crate::protocol::message::way;
 use crate::tree::address::Host;
 use crate::tree::chunker::Class;
-use crate::tree::diff::changes;
+use crate::tree::diff::{Change, changes};
 use crate::tree::dir::empty;
 use crate::tree::entry::{Body, Entry, Meta};
 use crate::tree::hash::{BaseId, DirId, FileId, HeadId};
@@ -54,6 +55,8 @@ pub(super) struct Task<'a> {
     pub(super) base: Option<(BaseId, DirId)>,
     /// Where else something may be copied from.
     pub(super) seeds: &'a [Sown<'a>],
+    /// How what has come is put in its place at once; where something stands already, all has to be here before.
+    pub(super) placing: Option<&'a Placing<'a>>,
     pub(super) monitor: &'a dyn Monitor,
 }
 
@@ -78,6 +81,8 @@ pub(super) struct Job {
     pub(super) meta: Meta,
     pub(super) how: How,
     pub(super) tries: u32,
+    /// The slice that waits for it.
+    pub(super) awaited: Option<Awaited>,
 }
 
 /// What becomes of a change.
@@ -105,16 +110,22 @@ pub(super) enum How {
     ByList,
 }
 
-/// Gets everything into the stage that is neither there nor in a local file.
+/// Gets everything into the stage that is neither there nor in a local file; in its place, if the task says how.
 ///
 /// # Errors
-/// [`Failure`]; what has come stays in the stage.
+/// [`Failure`]; what has come stays.
 pub(super) fn take_content(task: &Task<'_>) -> Result<Taken, Failure> {
     let (give, take) = sync_channel(2 * STREAMS);
+    let (pass, slices) = sync_channel(SLICES_AHEAD);
     let work = Work { task, groups: Mutex::new(take), again: Mutex::default(), stop: Mutex::new(None) };
     let mut taken = Taken::default();
     std::thread::scope(|scope| {
-        let feeder = scope.spawn(|| feed(&work, give));
+        let pass = task.placing.map(|placing| {
+            let work = &work;
+            (pass, scope.spawn(move || work.place(placing, &slices)))
+        });
+        let (pass, placer) = pass.unzip();
+        let feeder = scope.spawn(|| feed(&work, give, pass));
         let streams: Vec<_> = (0..STREAMS).map(|_| scope.spawn(|| work.run())).collect();
         for stream in streams {
             match stream.join() {
@@ -127,6 +138,9 @@ pub(super) fn take_content(task: &Task<'_>) -> Result<Taken, Failure> {
             Ok(Ok(here)) => taken.add(here),
             Ok(Err(failure)) => work.stop_with(failure),
             Err(_) => work.stop_with(broken()),
+        }
+        if placer.is_some_and(|placer| placer.join().is_err()) {
+            work.stop_with(broken());
         }
     });
     match work.stop.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -151,64 +165,65 @@ impl Taken {
     }
 }
 
-/// Finds what has to be got, in path order, and hands it out in groups. Gives what need not be got, because
-/// it stands here at another path, in the stage, or in a seed.
-fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>) -> Result<Taken, Failure> {
+/// Finds what has to be got, in path order, and hands it out in groups, and the changes themselves in slices. Gives what
+/// need not be got, because it stands here at another path, in the stage, or in a seed.
+fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>, mut pass: Option<SyncSender<Slice>>) -> Result<Taken, Failure> {
     let task = work.task;
     let reader = task.index.reader().map_err(index_failure)?;
     let mut seen = HashSet::new();
     let (mut group, mut bytes) = (Vec::new(), 0);
+    let mut slicer = Slicer::new();
     let mut here = Taken::default();
     for change in changes(&*reader, Some(task.local), Some(task.tree)) {
         let change = change.map_err(page_failure)?;
         if work.stopped() {
             break;
         }
-        let job = match task.job(&reader, change.path, change.old.as_ref(), change.new.as_ref(), &mut seen)? {
-            Found::Nothing => continue,
-            Found::Here(size) => {
-                here.from_files += size;
-                continue;
-            }
-            Found::Staged(size) => {
-                here.from_stage += size;
-                continue;
-            }
+        match task.job(&reader, &change, &mut seen)? {
+            Found::Nothing => {}
+            Found::Here(size) => here.from_files += size,
+            Found::Staged(size) => here.from_stage += size,
             Found::Sown(size) => {
                 here.from_seed += size;
                 task.monitor.advance(1, size);
-                continue;
             }
-            Found::Job(job) => job,
-        };
-        bytes += job.wanted.size;
-        group.push(job);
-        if group.len() >= GROUP_FILES || bytes >= GROUP_BYTES {
+            Found::Job(mut job) => {
+                bytes += job.wanted.size;
+                job.awaited = pass.is_some().then(|| slicer.awaited());
+                group.push(job);
+            }
+        }
+        let slice = pass.is_some().then(|| slicer.push(change)).flatten();
+        if group.len() >= GROUP_FILES || bytes >= GROUP_BYTES || slice.is_some() {
             bytes = 0;
             if !work.hand_out(&give, std::mem::take(&mut group)) {
                 break;
             }
         }
+        if let Some(slice) = slice {
+            // Who takes slices no more leaves the rest for later.
+            pass.take_if(|pass| !work.hand_out(pass, slice));
+        }
     }
     if !group.is_empty() {
         work.hand_out(&give, group);
+    }
+    if let Some(pass) = pass {
+        work.hand_out(&pass, slicer.end());
     }
     Ok(here)
 }
 
 impl Task<'_> {
     /// The job for one change, if its content is nowhere here.
-    fn job(
-        &self,
-        reader: &Reader,
-        path: TreePath,
-        old: Option<&Entry>,
-        new: Option<&Entry>,
-        seen: &mut HashSet<FileId>,
-    ) -> Result<Found, Failure> {
-        let Some(Entry { body: Body::File { size, class, id }, meta, .. }) = new else { return Ok(Found::Nothing) };
-        let old =
-            old.and_then(|entry| if let Body::File { size, id, .. } = entry.body { Some((size, id)) } else { None });
+    fn job(&self, reader: &Reader, change: &Change, seen: &mut HashSet<FileId>) -> Result<Found, Failure> {
+        let Some(Entry { body: Body::File { size, class, id }, meta, .. }) = &change.new else {
+            return Ok(Found::Nothing);
+        };
+        let old = change.old.as_ref().and_then(|entry| match entry.body {
+            Body::File { size, id, .. } => Some((size, id)),
+            _ => None,
+        });
         if old.is_some_and(|(_, old)| old == *id) {
             return Ok(Found::Nothing);
         }
@@ -240,10 +255,11 @@ impl Task<'_> {
         };
         let way = if let How::Plain(way) = how { way } else { way::ALL };
         Ok(Found::Job(Job {
-            wanted: Wanted { path, id: *id, size: *size, class: *class, way },
+            wanted: Wanted { path: change.path.clone(), id: *id, size: *size, class: *class, way },
             meta: *meta,
             how,
             tries: 0,
+            awaited: None,
         }))
     }
 
@@ -282,20 +298,27 @@ impl Work<'_> {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Gives a group to whichever stream is free; false when everything stops.
-    fn hand_out(&self, give: &SyncSender<Vec<Job>>, mut group: Vec<Job>) -> bool {
+    /// Gives something to whoever is free; false when everything stops, or nobody takes it.
+    fn hand_out<T>(&self, give: &SyncSender<T>, mut given: T) -> bool {
         loop {
             if self.stopped() || self.task.monitor.cancelled() {
                 return false;
             }
-            match give.try_send(group) {
+            match give.try_send(given) {
                 Ok(()) => return true,
                 Err(TrySendError::Full(back)) => {
-                    group = back;
+                    given = back;
                     std::thread::park_timeout(Duration::from_millis(2));
                 }
                 Err(TrySendError::Disconnected(_)) => return false,
             }
+        }
+    }
+
+    /// Puts slices in their places; what is not placed then is left for later.
+    fn place(&self, placing: &Placing<'_>, slices: &Receiver<Slice>) {
+        if let Err(Unplaced::Failed(failure)) = place(placing, slices, &|| self.stopped()) {
+            self.stop_with(failure);
         }
     }
 

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use super::failure::Failure;
 use super::line::Line;
 use super::monitor::Monitor;
-use super::take_tree::{Base, descent_failure, index_failure, page_failure, refusal_of, take_tree, wrong_tree};
+use super::take_tree::{Base, TreeTask, descent_failure, index_failure, page_failure, refusal_of, wrong_tree};
 use crate::disk::exclude::Exclude;
 use crate::disk::index::{Index, ModuleNumber, Reader};
 use crate::disk::stage::Stage;
 use crate::protocol::descent::DescentError;
-use crate::protocol::message::{AtHead, Message, refusal, tag};
+use crate::protocol::message::{Descend, Message, refusal, tag};
 use crate::protocol::part::{Held, PartDescent};
 use crate::tree::codec::Malformed;
 use crate::tree::dir::Built;
@@ -71,7 +71,7 @@ impl PartTask<'_> {
         fetched: &mut HashMap<[u8; ID_LEN], Vec<u8>>,
     ) -> Result<(), Failure> {
         let line = self.line;
-        let request = AtHead { module: line.module.clone(), head: self.head };
+        let request = Descend { module: line.module.clone(), head: self.head, brief: false };
         let exchange = line.ask(Message::new(tag::DESCEND, &request))?;
         loop {
             let Some(message) = exchange.receive(self.monitor)? else { return Err(wrong_tree(line)) };
@@ -95,8 +95,8 @@ impl PartTask<'_> {
 
     /// A tree too wide to be walked with its paths in memory is taken with all its entries.
     fn take_whole(&self) -> Result<(), Failure> {
-        let Self { index, stage, line, head, whole, monitor, .. } = *self;
-        take_tree(index, stage, line, head, whole, Base::Nothing, None, monitor).map(drop)
+        let Self { index, module, stage, line, head, whole: wanted, monitor, .. } = *self;
+        TreeTask { index, module, stage, line, head, wanted, monitor }.take(Base::Nothing, None).map(drop)
     }
 }
 

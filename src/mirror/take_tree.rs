@@ -7,11 +7,12 @@ use super::failure::Failure;
 use super::line::Line;
 use super::monitor::Monitor;
 use super::spool::Spool;
-use crate::disk::index::{Index, IndexError};
+use crate::disk::index::{Index, IndexError, ModuleNumber};
 use crate::disk::stage::Stage;
+use crate::protocol::brief::BriefId;
 use crate::protocol::change::{ChangeError, ChangeReader, records_in};
 use crate::protocol::descent::{Descent, DescentError};
-use crate::protocol::message::{AtHead, Message, Refused, Tree, refusal, tag};
+use crate::protocol::message::{Descend, Message, Refused, Tree, refusal, tag};
 use crate::protocol::pack::Pack;
 use crate::tree::codec::{Malformed, decode};
 use crate::tree::count::is_whole;
@@ -47,89 +48,124 @@ enum Came {
     Not,
 }
 
-/// Brings all pages of the tree `wanted` of `head` into the index. Pages become visible all at once, so that one that
-/// is held always means that all below it is held too. Gives the base if it is one that the sender knows.
-///
-/// # Errors
-/// [`Failure`].
-#[allow(clippy::too_many_arguments, reason = "what is had, what is wanted, and who is asked")]
-pub(super) fn take_tree(
-    index: &Index,
-    stage: &Stage,
-    line: &Line,
-    head: HeadId,
-    wanted: Built,
-    base: Base,
-    pack: Option<&Pack>,
-    monitor: &dyn Monitor,
-) -> Result<Option<KnownBase>, Failure> {
-    let known = match base {
-        Base::Head(id, built) => Some((id.into(), built)),
-        _ => None,
-    };
-    let held =
-        index.reader().and_then(|reader| Ok(reader.page(wanted.id.as_bytes())?.is_some())).map_err(index_failure)?;
-    if held {
-        return Ok(known);
-    }
-    if let (Some(pack), Base::Head(id, built)) = (pack, base)
-        && (pack.base, pack.head) == (id, head)
-        && let Came::Whole = by_pack(index, line, wanted, built, pack)?
-    {
-        return Ok(known);
-    }
-    let (asked, is_asked) = match base {
-        Base::Tree(built) => (Some((built.id.into(), built)), true),
-        Base::Head(..) | Base::Nothing => (known, true),
-        Base::Unknown => (None, false),
-    };
-    if is_asked && let Came::Whole = by_changes(index, stage, line, head, wanted, asked, monitor)? {
-        return Ok(asked);
-    }
-    match by_descent(index, line, head, wanted, monitor)? {
-        Came::Whole => Ok(known),
-        Came::Not => match by_changes(index, stage, line, head, wanted, None, monitor)? {
-            Came::Whole => Ok(known),
-            Came::Not => Err(wrong_tree(line)),
-        },
-    }
+/// What is wanted, and of whom.
+pub(super) struct TreeTask<'a> {
+    pub(super) index: &'a Index,
+    pub(super) module: ModuleNumber,
+    pub(super) stage: &'a Stage,
+    pub(super) line: &'a Line,
+    pub(super) head: HeadId,
+    /// Its tree.
+    pub(super) wanted: Built,
+    pub(super) monitor: &'a dyn Monitor,
 }
 
-/// Asks for changes. They are gathered before they are applied: nobody else may wait for the index because a line is slow.
-fn by_changes(
-    index: &Index,
-    stage: &Stage,
-    line: &Line,
-    head: HeadId,
-    wanted: Built,
-    base: Option<KnownBase>,
-    monitor: &dyn Monitor,
-) -> Result<Came, Failure> {
-    let (id, built) = (base.map(|(id, _)| id), base.map(|(_, built)| built));
-    let exchange = line.ask(Message::new(tag::TREE, &Tree { module: line.module.clone(), head, base: id }))?;
-    exchange.finish()?;
-    let mut left = built.map_or(0, |built| built.entries).saturating_add(wanted.entries);
-    let mut bodies = Spool::default();
-    while let Some(message) = exchange.receive(monitor)? {
-        match message.tag {
-            tag::CHANGES => {
-                // Each is of a path of one of the two trees: what goes on without end is a lie.
-                let records = records_in(&message.body).map_err(|e| nonsense(&line.host, &e))?;
-                let rule = Malformed::Rule { what: "changes", rule: "are more than the two trees have entries" };
-                left = left.checked_sub(records).ok_or_else(|| nonsense(&line.host, &rule))?;
-                bodies.push(stage, &message.body)?;
-            }
-            tag::BASE_UNKNOWN => return Ok(Came::Not),
-            // Its pages say what it has.
-            tag::REFUSED if refusal_of(&message) == refusal::PARTIAL => return Ok(Came::Not),
-            _ => return Err(line.unexpected(&message)),
+impl TreeTask<'_> {
+    /// Brings all pages of the tree into the index. Pages become visible all at once, so that one that is held always means
+    /// that all below it is held too. Gives the base if it is one that the sender knows.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(super) fn take(&self, base: Base, pack: Option<&Pack>) -> Result<Option<KnownBase>, Failure> {
+        let known = match base {
+            Base::Head(id, built) => Some((id.into(), built)),
+            _ => None,
+        };
+        let held = self.index.reader().and_then(|reader| Ok(reader.page(self.wanted.id.as_bytes())?.is_some()));
+        if held.map_err(index_failure)? {
+            return Ok(known);
+        }
+        if let (Some(pack), Base::Head(id, built)) = (pack, base)
+            && (pack.base, pack.head) == (id, self.head)
+            && let Came::Whole = self.by_pack(built, pack)?
+        {
+            return Ok(known);
+        }
+        let (asked, is_asked) = match base {
+            Base::Tree(built) => (Some((built.id.into(), built)), true),
+            Base::Head(..) | Base::Nothing => (known, true),
+            Base::Unknown => (None, false),
+        };
+        if is_asked && let Came::Whole = self.by_changes(asked)? {
+            return Ok(asked);
+        }
+        match self.by_descent()? {
+            Came::Whole => Ok(known),
+            Came::Not => match self.by_changes(None)? {
+                Came::Whole => Ok(known),
+                Came::Not => Err(wrong_tree(self.line)),
+            },
         }
     }
-    apply(index, line, wanted, built, bodies.read())
-}
 
-fn by_pack(index: &Index, line: &Line, wanted: Built, base: Built, pack: &Pack) -> Result<Came, Failure> {
-    apply(index, line, wanted, Some(base), pack.changes().iter().map(|body| Ok(body.clone())))
+    /// Asks for changes. They are gathered before they are applied: nobody else may wait for the index because a line is
+    /// slow.
+    fn by_changes(&self, base: Option<KnownBase>) -> Result<Came, Failure> {
+        let line = self.line;
+        let (id, built) = (base.map(|(id, _)| id), base.map(|(_, built)| built));
+        let request = Tree { module: line.module.clone(), head: self.head, base: id };
+        let exchange = line.ask(Message::new(tag::TREE, &request))?;
+        exchange.finish()?;
+        let mut left = built.map_or(0, |built| built.entries).saturating_add(self.wanted.entries);
+        let mut bodies = Spool::default();
+        while let Some(message) = exchange.receive(self.monitor)? {
+            match message.tag {
+                tag::CHANGES => {
+                    // Each is of a path of one of the two trees: what goes on without end is a lie.
+                    let records = records_in(&message.body).map_err(|e| nonsense(&line.host, &e))?;
+                    let rule = Malformed::Rule { what: "changes", rule: "are more than the two trees have entries" };
+                    left = left.checked_sub(records).ok_or_else(|| nonsense(&line.host, &rule))?;
+                    bodies.push(self.stage, &message.body)?;
+                }
+                tag::BASE_UNKNOWN => return Ok(Came::Not),
+                // Its pages say what it has.
+                tag::REFUSED if refusal_of(&message) == refusal::PARTIAL => return Ok(Came::Not),
+                _ => return Err(line.unexpected(&message)),
+            }
+        }
+        apply(self.index, line, self.wanted, built, bodies.read())
+    }
+
+    fn by_pack(&self, base: Built, pack: &Pack) -> Result<Came, Failure> {
+        let bodies = pack.changes().iter().map(|body| Ok(body.clone()));
+        apply(self.index, self.line, self.wanted, Some(base), bodies)
+    }
+
+    /// Walks down the pages. Of the files in them only the beginnings of ids come, and the rest of those that are not here.
+    fn by_descent(&self) -> Result<Came, Failure> {
+        let Self { index, module, line, wanted, .. } = *self;
+        let request = Descend { module: line.module.clone(), head: self.head, brief: true };
+        let exchange = line.ask(Message::new(tag::DESCEND, &request))?;
+        let reader = index.reader().map_err(index_failure)?;
+        let mut pages = Overlay { below: &*reader, pages: HashMap::new() };
+        let guess = |brief: BriefId| reader.file_id(module, &brief).map_err(PageError::from);
+        let mut descent = Descent::new(wanted.id, &guess);
+        loop {
+            let Some(message) = exchange.receive(self.monitor)? else { return Err(wrong_tree(line)) };
+            match message.tag {
+                tag::PAGES => descent.pages(&message.body, &mut pages).map_err(|e| descent_failure(line, e))?,
+                tag::REST => match descent.rest(&message.body, &mut pages) {
+                    Err(DescentError::Mistaken) => return Ok(Came::Not),
+                    rest => rest.map_err(|e| descent_failure(line, e))?,
+                },
+                tag::REFUSED if refusal_of(&message) == refusal::TOO_LARGE => return Ok(Came::Not),
+                _ => return Err(line.unexpected(&message)),
+            }
+            match descent.next_round(&pages).map_err(|e| descent_failure(line, e))? {
+                None => {}
+                Some(Some(want)) => exchange.send(want)?,
+                Some(None) => break,
+            }
+        }
+        exchange.finish()?;
+        check_totals(&pages, wanted, line)?;
+        let mut batch = index.batch().map_err(index_failure)?;
+        for (id, bytes) in &pages.pages {
+            batch.put(id, bytes).map_err(page_failure)?;
+        }
+        batch.commit().map_err(index_failure)?;
+        Ok(Came::Whole)
+    }
 }
 
 /// Applies changes to a base, or to nothing, and keeps the tree if it is the wanted one.
@@ -178,34 +214,6 @@ impl From<Failure> for Applied {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
-}
-
-fn by_descent(index: &Index, line: &Line, head: HeadId, wanted: Built, monitor: &dyn Monitor) -> Result<Came, Failure> {
-    let exchange = line.ask(Message::new(tag::DESCEND, &AtHead { module: line.module.clone(), head }))?;
-    let reader = index.reader().map_err(index_failure)?;
-    let mut pages = Overlay { below: &*reader, pages: HashMap::new() };
-    let mut descent = Descent::new(wanted.id);
-    loop {
-        let Some(message) = exchange.receive(monitor)? else { return Err(wrong_tree(line)) };
-        match message.tag {
-            tag::PAGES => descent.pages(&message.body, &mut pages).map_err(|e| descent_failure(line, e))?,
-            tag::REFUSED if refusal_of(&message) == refusal::TOO_LARGE => return Ok(Came::Not),
-            _ => return Err(line.unexpected(&message)),
-        }
-        match descent.next_round(&pages).map_err(|e| descent_failure(line, e))? {
-            None => {}
-            Some(Some(want)) => exchange.send(want)?,
-            Some(None) => break,
-        }
-    }
-    exchange.finish()?;
-    check_totals(&pages, wanted, line)?;
-    let mut batch = index.batch().map_err(index_failure)?;
-    for (id, bytes) in &pages.pages {
-        batch.put(id, bytes).map_err(page_failure)?;
-    }
-    batch.commit().map_err(index_failure)?;
-    Ok(Came::Whole)
 }
 
 /// The code of a REFUSED; 0 for anything else.
@@ -265,6 +273,7 @@ pub(super) fn descent_failure(line: &Line, error: DescentError) -> Failure {
     match error {
         DescentError::Malformed(error) => nonsense(&line.host, &error),
         DescentError::Page(error) => page_failure(error),
+        DescentError::Mistaken => wrong_tree(line),
     }
 }
 

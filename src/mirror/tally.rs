@@ -25,7 +25,9 @@ struct Parts {
 impl Parts {
     fn add(&self, message: &Message) {
         let part = match message.tag {
-            tag::TREE | tag::CHANGES | tag::BASE_UNKNOWN | tag::DESCEND | tag::PAGES | tag::WANT => &self.tree,
+            tag::TREE | tag::CHANGES | tag::BASE_UNKNOWN | tag::DESCEND | tag::PAGES | tag::WANT | tag::REST => {
+                &self.tree
+            }
             tag::LISTS | tag::PATHS | tag::CHUNKS => &self.lists,
             tag::LOOK | tag::BLOCKS | tag::FILES => &self.blocks,
             tag::CONTENT | tag::LEAVES | tag::BATCH => &self.content,

@@ -8,6 +8,7 @@ use super::dial::nonsense;
 use super::failure::Failure;
 use super::line::Exchange;
 use super::own::{Own, block_hashes};
+use super::placing::Awaited;
 use super::shelf::StageShelf;
 use super::take_content::{How, Job, Taken, Work, broken, fetch_failure, stage_failure};
 use super::take_tree::{index_failure, page_failure};
@@ -31,6 +32,8 @@ const AHEAD_FILES: usize = 2_048;
 const ASKED_BYTES: usize = 256 * 1024;
 /// Bytes of what goes with one file, beyond which it is asked for whole.
 const ITEM_BYTES_MAX: usize = PATHS_BYTES_MAX as usize - 64 * 1024;
+/// Files that have come before a slice hears of them.
+const LANDED_MAX: usize = 256;
 /// Times a file is asked for, counting the first.
 const TRIES_MAX: u32 = 3;
 
@@ -69,6 +72,8 @@ pub(super) struct Worker<'w> {
     rabin: Option<Rc<Rabin>>,
     /// Entries that may still be looked at by name.
     names_left: usize,
+    /// Of files that have come, but perhaps not their chunk lists.
+    landed: Vec<Awaited>,
     taken: Taken,
 }
 
@@ -93,6 +98,7 @@ impl<'w> Worker<'w> {
             short,
             rabin: None,
             names_left: alike::BUDGET,
+            landed: Vec::new(),
             taken: Taken::default(),
         })
     }
@@ -100,7 +106,11 @@ impl<'w> Worker<'w> {
     pub(super) fn run(mut self) -> Result<Taken, Failure> {
         while !self.work.stopped() {
             while self.fetch.outstanding() < AHEAD_FILES && self.weight < WEIGHT_MAX {
-                let Some(group) = self.work.next_group(self.fetch.outstanding() == 0) else { break };
+                let is_idle = self.fetch.outstanding() == 0;
+                if is_idle {
+                    self.flush()?;
+                }
+                let Some(group) = self.work.next_group(is_idle) else { break };
                 self.ask(group)?;
             }
             if self.fetch.outstanding() == 0 {
@@ -111,9 +121,16 @@ impl<'w> Worker<'w> {
         for exchange in [&self.content, &self.lists].into_iter().flatten() {
             exchange.finish()?;
         }
-        self.shelf.flush().map_err(index_failure)?;
+        self.flush()?;
         self.taken.counts = self.fetch.counts;
         Ok(self.taken)
+    }
+
+    /// Writes what was gathered of chunk lists. With them a file has come that a slice waits for.
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.shelf.flush().map_err(index_failure)?;
+        self.landed.clear();
+        Ok(())
     }
 
     fn rabin(&mut self) -> Rc<Rabin> {
@@ -319,7 +336,7 @@ impl<'w> Worker<'w> {
         for outcome in outcomes {
             self.settle(outcome)?;
         }
-        self.shelf.flush_if_full().map_err(index_failure)
+        if self.shelf.is_full() || self.landed.len() >= LANDED_MAX { self.flush() } else { Ok(()) }
     }
 
     /// Says of old bytes what the sender asks.
@@ -355,12 +372,16 @@ impl<'w> Worker<'w> {
         }
         match outcome {
             Outcome::Done(_) => {
+                self.landed.extend(asked.and_then(|asked| asked.job.awaited));
                 self.taken.files += 1;
                 self.work.task.monitor.advance(1, 0);
             }
             Outcome::Gone(wanted) => self.taken.gone.push(wanted.path),
             Outcome::Retry(mut wanted) => {
-                let (tries, meta) = asked.map_or((1, Meta::default()), |asked| (asked.job.tries + 1, asked.job.meta));
+                let (tries, meta, awaited) = match asked {
+                    Some(Asked { job, .. }) => (job.tries + 1, job.meta, job.awaited),
+                    None => (1, Meta::default(), None),
+                };
                 if tries >= TRIES_MAX {
                     let rule = Malformed::Rule { what: "content", rule: "does not become the file that was asked for" };
                     return Err(nonsense(&self.work.task.line.host, &rule));
@@ -369,7 +390,7 @@ impl<'w> Worker<'w> {
                 // What was rebuilt may be right but for a chunk, which its list shows.
                 let kept = self.work.task.stage.partial(&wanted.id, wanted.size).map_err(|e| stage_failure(&e))?;
                 let how = if kept.is_some() && tries == 1 { How::ByList } else { How::Plain(way::ALL) };
-                let job = Job { wanted, meta, how, tries };
+                let job = Job { wanted, meta, how, tries, awaited };
                 self.work.again.lock().unwrap_or_else(PoisonError::into_inner).push(job);
             }
         }

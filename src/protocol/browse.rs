@@ -213,7 +213,7 @@ fn check_place(asked: &Asked, page: &Page<DirKind>) -> Result<(), Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::message::AtHead;
+    use crate::protocol::message::Descend;
     use crate::protocol::sender::Source;
     use crate::protocol::sender::{Answer, Output};
     use crate::tree::chunker::Class;
@@ -281,7 +281,10 @@ mod tests {
 
     /// What is listed at `path`, as paths, and how many pages that took.
     fn list(shop: &Shop, path: &str, recursive: bool) -> Result<(Vec<String>, usize), BrowseError> {
-        let request = Message::new(tag::DESCEND, &AtHead { module: "m".into(), head: HeadId::from_bytes([0; 32]) });
+        let request = Message::new(
+            tag::DESCEND,
+            &Descend { module: "m".into(), head: HeadId::from_bytes([0; 32]), brief: false },
+        );
         let mut answer = Answer::start(shop, &request);
         let mut browse = Browse::new(shop.top.id, &TreePath::new(path.as_bytes()).unwrap(), recursive)?;
         let (mut paths, mut pages) = (Vec::new(), 0);

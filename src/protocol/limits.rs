@@ -3,6 +3,9 @@
 //! Each says its unit, who enforces it, and what happens beyond it. "Ends" means that the
 //! connection ends with an error.
 
+use super::brief::REST_LEN;
+use crate::tree::limits::PAGE_ITEMS_MAX;
+
 // Handshake
 
 /// Bytes of handshake message 1, exactly; the responder closes on any other size.
@@ -159,8 +162,14 @@ pub const CHANGES_PATHS_MAX: usize = 32 * 1024 * 1024;
 pub const DESCENT_REFERENCES_MAX: usize = 2_000_000;
 /// Bytes that a receiver which only lists remembers of what it will ask for next; beyond, it gives up.
 pub const BROWSE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes of a bitmap of wanted references: one bit each.
-pub const WANT_MAX: u32 = (DESCENT_REFERENCES_MAX / 8 + 1) as u32;
+/// Ids of files that are cut short in one round of a descent; beyond, pages go whole.
+pub const BRIEF_IDS_MAX: usize = 2_000_000;
+/// Ids of which one message gives the rest before it ends behind a page.
+pub const REST_IDS_TARGET: usize = 2_048;
+/// Bytes of the rests of ids in one message.
+pub const REST_MAX: u32 = ((REST_IDS_TARGET + PAGE_ITEMS_MAX) * REST_LEN) as u32;
+/// Bytes of the two bitmaps of a round, of wanted references and of wanted ids: one bit each.
+pub const WANT_MAX: u32 = (DESCENT_REFERENCES_MAX / 8 + BRIEF_IDS_MAX / 8 + 2) as u32;
 /// Paths in one message that asks for lists or content; the sender refuses more.
 pub const PATHS_MAX: usize = 4_096;
 /// Paths of one stream that the sender has not answered yet; it refuses more.

@@ -9,7 +9,7 @@ use serde_bytes::{ByteArray, ByteBuf};
 
 use super::limits::{
     BATCH_MAX, CHUNKS_BYTES_MAX, LOOK_BYTES_MAX, MESSAGE_HEADER_LEN, PACKED_MAX, PATHS_BYTES_MAX, PATHS_MAX,
-    REQUEST_MAX, ROUTE_MAX, STATE_MAX, WANT_MAX,
+    REQUEST_MAX, REST_MAX, ROUTE_MAX, STATE_MAX, WANT_MAX,
 };
 use super::packed::{pack, unpack};
 use crate::tree::codec::{Malformed, bounded, decode, encode};
@@ -38,7 +38,7 @@ pub mod tag {
     pub const DESCEND: u8 = 8;
     /// Answer to DESCEND and WANT: packed pages, `[pages.list]`.
     pub const PAGES: u8 = 9;
-    /// Which of the pages that the last round referred to are wanted: `[want.bits]`.
+    /// Which of the pages that the last round referred to are wanted, and of which ids the rest: `[want.bits]`, `[want.ids]`.
     pub const WANT: u8 = 10;
     /// Request: chunk lists of files of a head.
     pub const LISTS: u8 = 11;
@@ -68,6 +68,8 @@ pub mod tag {
     pub const LOOK: u8 = 23;
     /// Answer to LOOK: the hashes of those blocks.
     pub const BLOCKS: u8 = 24;
+    /// Answer to WANT: the rests of ids that were cut short, `[rest.ids]`.
+    pub const REST: u8 = 25;
     /// Behind MODULE and ROUTE, and before the STATE that answers POLL: the sender mirrors the module in part. Behind
     /// FOLLOW: the receiver does, so it asks for content itself. Skipped by who does not know it.
     pub const PARTIAL: u8 = 128;
@@ -101,6 +103,7 @@ pub const fn body_max(tag: u8) -> Option<u32> {
         tag::STATE => Some(STATE_MAX),
         tag::CHANGES | tag::PAGES => Some(PACKED_MAX),
         tag::WANT => Some(WANT_MAX),
+        tag::REST => Some(REST_MAX),
         tag::PATHS | tag::FILES => Some(PATHS_BYTES_MAX),
         tag::LOOK | tag::BLOCKS => Some(LOOK_BYTES_MAX),
         tag::CHUNKS | tag::LEAVES => Some(CHUNKS_BYTES_MAX),
@@ -172,7 +175,18 @@ pub struct Tree {
     pub base: Option<BaseId>,
 }
 
-/// DESCEND, LISTS: names a head.
+/// DESCEND: names a head whose pages are wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descend {
+    /// `[descend.module]`
+    pub module: String,
+    /// `[descend.head]`
+    pub head: HeadId,
+    /// `[descend.brief]`: whether the ids of files may be cut short.
+    pub brief: bool,
+}
+
+/// LISTS: names a head.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AtHead {
     /// `[at.module]`

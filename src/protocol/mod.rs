@@ -7,7 +7,7 @@
 //!    (what both sides state inside it), [`record`] (one unit on the wire), [`connection`] (streams, credit, timers).
 //! 2. What travels on a stream: [`message`] (the whole vocabulary), [`packed`] (records in a zstd frame), [`batch`] (steps
 //!    and literals, which [`compress`] packs as hard as [`effort`] says, with those before them as their [`history`]), [`change`] (what leads from one tree to another).
-//! 3. Who says it: [`sender`] (the side that has the snapshot), and on the other side [`descent`] (pages and lists from
+//! 3. Who says it: [`sender`] (the side that has the snapshot), and on the other side [`descent`] (pages, which may be [`brief`], and lists from
 //!    whoever does not know the base), [`part`] (pages of a part of a tree), [`browse`] (pages for who only looks) and
 //!    [`fetch`] (steps become verified files).
 //!    [`pack`] is what a sender pushes unasked to who follows it.
@@ -20,6 +20,7 @@
 
 pub mod batch;
 pub mod bits;
+pub mod brief;
 pub mod browse;
 pub mod bucket;
 pub mod change;
@@ -42,6 +43,7 @@ pub mod preface;
 pub mod record;
 pub mod sender;
 mod sender_content;
+pub mod sender_descent;
 pub mod short;
 pub mod step;
 

@@ -203,7 +203,7 @@ fn deeper(path: TreePath) -> Result<Arc<TreePath>, Malformed> {
 mod tests {
     use super::*;
     use crate::protocol::packed::pack;
-    use crate::protocol::sender::references;
+    use crate::protocol::sender_descent::references;
     use crate::tree::codec::encode;
     use crate::tree::dir::{Built, build};
     use crate::tree::entry::{Body, Entry, Meta};

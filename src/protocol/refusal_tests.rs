@@ -111,7 +111,7 @@ fn messages_that_bring_nothing_are_refused() {
     let mut pages = Pages::new();
     let nothing = pack(&encode(&Vec::<u8>::new()));
     assert!(ChangeReader::new(None, 9).apply(&nothing, &mut pages).is_err());
-    assert!(Descent::new(empty()).pages(&nothing, &mut pages).is_err());
+    assert!(Descent::new(empty(), &|_| Ok(None)).pages(&nothing, &mut pages).is_err());
     let part = |last, short, samples| encode(&Chunks { last, short, samples });
     let chunks = |body: Vec<u8>| ListReader::default().chunks(&body, 1 << 40, Class::Fine);
     assert!(chunks(part(false, Vec::new(), Vec::new())).is_err());

@@ -7,22 +7,23 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::bits::is_set;
 use super::change::{ChangeWriter, held};
 use super::effort::Effort;
-use super::limits::{CHUNKS_MAX, DESCENT_REFERENCES_MAX, PACKED_TARGET, PATHS_MAX, PATHS_WAITING_MAX, SHORT_LEN};
-use super::message::{AtHead, Chunks, List, Message, Module, Partial, Paths, Poll, Refused, State, Tree, refusal, tag};
-use super::packed::pack;
+use super::limits::{CHUNKS_MAX, PATHS_MAX, PATHS_WAITING_MAX, SHORT_LEN};
+use super::message::{
+    AtHead, Chunks, Descend, List, Message, Module, Partial, Paths, Poll, Refused, State, Tree, refusal, tag,
+};
 use super::sender_content::ContentAnswer;
+use super::sender_descent::DescentAnswer;
 use super::short::ShortIds;
 use crate::delta::rabin::Rabin;
-use crate::tree::codec::{decode, encode};
-use crate::tree::dir::{Built, DirKind, PathFinder};
+use crate::tree::codec::decode;
+use crate::tree::dir::{Built, PathFinder};
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::{BaseId, ChunkId, DirId, FileId, HeadId};
 use crate::tree::list::{Chunk, Samples, chunks, file_id};
 use crate::tree::name::TreePath;
-use crate::tree::page::{Page, PageError, PageSource, Trust};
+use crate::tree::page::{PageError, PageSource};
 
 /// Content that is read at any offset.
 pub trait ReadAt: Send {
@@ -118,12 +119,7 @@ enum Work<'s> {
     /// Everything is in `ready`.
     Ready,
     Tree(Box<ChangeWriter<'s>>),
-    Descent {
-        round: VecDeque<DirId>,
-        references: Vec<DirId>,
-        /// The code for a page that is not held.
-        absent: u16,
-    },
+    Descent(DescentAnswer),
     Lists {
         module: String,
         top: DirId,
@@ -205,10 +201,10 @@ impl<'s> Answer<'s> {
             }
             tag::TREE => self.begin_tree(&decode("tree", &request.body).map_err(bad)?),
             tag::DESCEND => {
-                let at: AtHead = decode("descend", &request.body).map_err(bad)?;
-                let top = self.tree(&at.module, &at.head)?.id;
-                let absent = if self.source.is_partial(&at.module) { refusal::PARTIAL } else { refusal::NO_HEAD };
-                Ok(Work::Descent { round: VecDeque::from([top]), references: Vec::new(), absent })
+                let descend: Descend = decode("descend", &request.body).map_err(bad)?;
+                let top = self.tree(&descend.module, &descend.head)?.id;
+                let absent = if self.source.is_partial(&descend.module) { refusal::PARTIAL } else { refusal::NO_HEAD };
+                Ok(Work::Descent(DescentAnswer::new(top, descend.brief, absent)))
             }
             tag::LISTS => {
                 let at: AtHead = decode("lists", &request.body).map_err(bad)?;
@@ -256,15 +252,10 @@ impl<'s> Answer<'s> {
 
     fn go_on(&mut self, message: Option<&Message>) -> Result<(), u16> {
         match (&mut self.work, message) {
-            (Work::Descent { round, references, .. }, Some(message))
-                if message.tag == tag::WANT && round.is_empty() =>
-            {
-                *round = wanted(references, &message.body)?;
-                references.clear();
-                Ok(())
-            }
-            (Work::Descent { round, .. }, None) if round.is_empty() => {
-                self.work = Work::Ready;
+            (Work::Descent(descent), message) => {
+                if descent.handle(message)? {
+                    self.work = Work::Ready;
+                }
                 Ok(())
             }
             (Work::Lists { todo, .. }, Some(message)) if message.tag == tag::PATHS => {
@@ -291,10 +282,10 @@ impl<'s> Answer<'s> {
                 Some(message) => Ok(Some(Output::Message(message))),
                 None => Ok(Some(Output::Done)),
             },
-            Work::Descent { round, references, absent } => match round.is_empty() {
-                true => Ok(Some(Output::Wait)),
-                false => pages_message(source.pages(), round, references, *absent).map(|m| Some(Output::Message(m))),
-            },
+            Work::Descent(descent) => {
+                let message = descent.next_message(source.pages())?;
+                Ok(Some(message.map_or(Output::Wait, Output::Message)))
+            }
             Work::Lists { module, top, todo, ended } => match todo.pop_front() {
                 Some(path) => {
                     self.ready = list_messages(source, module, *top, &path)?;
@@ -325,44 +316,6 @@ pub(super) fn room_for(more: usize, waiting: usize) -> Result<(), u16> {
         return Err(refusal::BAD_REQUEST);
     }
     if more + waiting > PATHS_WAITING_MAX { Err(refusal::TOO_LARGE) } else { Ok(()) }
-}
-
-/// The references whose bits are set, first reference in the highest bit.
-fn wanted(references: &[DirId], bits: &[u8]) -> Result<VecDeque<DirId>, u16> {
-    if bits.len() != references.len().div_ceil(8) {
-        return Err(refusal::BAD_REQUEST);
-    }
-    Ok(references.iter().enumerate().filter(|(i, _)| is_set(bits, *i)).map(|(_, id)| *id).collect())
-}
-
-/// The directories and pages that a directory page refers to, in order: what WANT counts.
-#[must_use]
-pub fn references(page: &Page<DirKind>) -> Vec<DirId> {
-    match page {
-        Page::Leaf(entries) => entries.iter().filter_map(Entry::directory_id).collect(),
-        Page::Upper(_, ups) => ups.iter().map(|up| up.1).collect(),
-    }
-}
-
-fn pages_message(
-    pages: &dyn PageSource,
-    round: &mut VecDeque<DirId>,
-    known: &mut Vec<DirId>,
-    absent: u16,
-) -> Result<Message, u16> {
-    let (mut list, mut size) = (Vec::new(), 0);
-    while size < PACKED_TARGET {
-        let Some(id) = round.pop_front() else { break };
-        let bytes = pages.page(id.as_bytes()).map_err(|e| internal(&e))?.ok_or(absent)?;
-        let page = Page::<DirKind>::decode(&bytes, Trust::Index).map_err(|e| internal(&e))?;
-        known.extend(references(&page));
-        if known.len() > DESCENT_REFERENCES_MAX {
-            return Err(refusal::TOO_LARGE);
-        }
-        size += bytes.len();
-        list.push(serde_bytes::ByteBuf::from(bytes));
-    }
-    Ok(Message { tag: tag::PAGES, body: pack(&encode(&list)) })
 }
 
 /// The file at `path`, or the code for there being none.

@@ -4,12 +4,14 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
-use crate::fixture::{Dice, MODULE, World, command, each_whole, mirra, text, walk};
+use crate::fixture::{Dice, MODULE, World, chmod, command, each_whole, mirra, set_mtime, text, try_walk, walk};
 
 /// What a proxy does with the bytes that come from the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,8 @@ enum Trick {
     Cut(u64),
     /// Flips a bit of the byte at this place.
     Flip(u64),
+    /// Lets so many bytes through in a millisecond.
+    Thin(usize),
 }
 
 /// What has happened on the way.
@@ -89,6 +93,7 @@ fn relay(mut root: &TcpStream, mut node: &TcpStream, trick: Trick, way: &Way) ->
         let place = |at: u64| at.checked_sub(before).filter(|at| *at < got as u64).map(|at| at as usize);
         match trick {
             Trick::Count => {}
+            Trick::Thin(rate) => std::thread::sleep(Duration::from_millis((got / rate) as u64)),
             Trick::Hold(at) | Trick::Cut(at) => {
                 if let Some(at) = place(at) {
                     node.write_all(&buffer[..at]).ok()?;
@@ -299,4 +304,54 @@ fn a_line_that_is_cut_or_lies_shows_nothing_wrong() {
             world.check_equal(&name, &what);
         }
     }
+}
+
+#[test]
+fn a_first_sync_puts_files_in_their_places_while_others_are_on_their_way() {
+    const SMALL: usize = 9_000;
+    /// So many changes are put in their places at once.
+    const SLICE: usize = 4_096;
+    let seed = 141;
+    eprintln!("seed {seed}");
+    let mut dice = Dice(seed);
+    let mut contents: Vec<Vec<u8>> = (0..SMALL / 2).map(|_| text(&mut dice, 40)).collect();
+    contents[0].clear();
+    let world = World::new(|tree| {
+        // Each content twice, far from each other, in directories that are closed to their owner and hold others.
+        for i in 0..SMALL {
+            let dir = tree.join(format!("a/d{}/e", i * 6 / SMALL));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(format!("f{i}")), &contents[i % (SMALL / 2)]).unwrap();
+        }
+        fs::create_dir(tree.join("a/d0/empty")).unwrap();
+        symlink("e/f1", tree.join("a/d0/link")).unwrap();
+        // More than will have come when it is all over.
+        fs::write(tree.join("z"), dice.bytes(40_000_000)).unwrap();
+        for dir in ["a/d0/e", "a/d3", "a"] {
+            set_mtime(&tree.join(dir), 1_000_000_000, 7);
+            chmod(&tree.join(dir), 0o555);
+        }
+    });
+    sync_and_kill(&world, "measure", Trick::Count);
+    world.check_equal("measure", "without a break");
+    let proxy = Proxy::start(&world.address(), Trick::Thin(1_000));
+    let args = ["sync", &proxy.address, MODULE, "--once", "-q"].map(OsStr::new);
+    let mut child = command(&world.node("node"), &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let early = crate::fixture::wait_for("files in their places", || {
+        let now = try_walk(&world.target("node")).ok()?;
+        (now.len() > SLICE).then_some(now)
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    each_whole(&early, &[&walk(&world.tree())], "on the way");
+    assert!(!early.contains_key(&b"z"[..]));
+    // What was put there is mirra's own, and goes when the next snapshot has it no more.
+    for dir in ["a/d0", "a/d1", "a/d4"] {
+        chmod(&world.tree().join("a"), 0o755);
+        crate::fixture::remove(&world.tree().join(dir));
+    }
+    world.publish_allowed().expect(0);
+    let ended = world.sync("node").expect(0);
+    world.check_equal("node", "resumed");
+    assert_eq!(ended.json()["put_aside"], 0, "{ended:?}");
 }

@@ -79,14 +79,20 @@ fn row_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<FileRow>> {
         mtime: number(3)?,
         ctime: number(4)?,
     };
-    let rest: [u8; REST_LEN] = row.get(at + 8)?;
+    let id = id_at(row, at + 7)?;
+    let Some(class) = Class::from_number(number(6)?.cast_unsigned()) else { return Ok(None) };
+    let file = FileRow { stat, settled: number(5)? != 0, class, id };
+    Ok((file.sum() == number(9)?).then_some(file))
+}
+
+/// The id of a file, from its two columns.
+fn id_at(row: &Row<'_>, at: usize) -> rusqlite::Result<FileId> {
+    let (key, rest): (i64, [u8; REST_LEN]) = (row.get(at)?, row.get(at + 1)?);
     let mut id = [0; ID_LEN];
     let (head, tail) = id.split_at_mut(ID_LEN - REST_LEN);
-    head.copy_from_slice(&number(7)?.to_be_bytes());
+    head.copy_from_slice(&key.to_be_bytes());
     tail.copy_from_slice(&rest);
-    let Some(class) = Class::from_number(number(6)?.cast_unsigned()) else { return Ok(None) };
-    let file = FileRow { stat, settled: number(5)? != 0, class, id: FileId::from_bytes(id) };
-    Ok((file.sum() == number(9)?).then_some(file))
+    Ok(FileId::from_bytes(id))
 }
 
 /// The path of `name` in the directory `place`; `None` for bytes that no scan has written.
@@ -226,6 +232,25 @@ impl View {
         let rows =
             self.all(sql, (module.0, key.cast_signed(), limit), |row| Ok(path_at(row, 0)?.zip(row_at(row, 2)?)))?;
         Ok(rows.into_iter().flatten().collect())
+    }
+
+    /// The id of files of the module that begins so; `None` where there are none, or several.
+    ///
+    /// # Errors
+    /// [`IndexError::Sql`].
+    pub fn file_id(&self, module: ModuleNumber, beginning: &[u8]) -> Result<Option<FileId>, IndexError> {
+        let [first, last] = [0, u8::MAX].map(|rest| {
+            let mut key = [rest; ID_LEN - REST_LEN];
+            key.iter_mut().zip(beginning).for_each(|(to, from)| *to = *from);
+            u64::from_be_bytes(key).cast_signed()
+        });
+        // Of many files with the same id none but the first and the last are looked at.
+        let end = |sql| self.one("read", sql, (module.0, first, last), |row| id_at(row, 0));
+        let sql = "SELECT key, rest FROM file WHERE module = ?1 AND key BETWEEN ?2 AND ?3 ORDER BY key LIMIT 1";
+        let lowest = end(sql)?;
+        let sql = "SELECT key, rest FROM file WHERE module = ?1 AND key BETWEEN ?2 AND ?3 ORDER BY key DESC LIMIT 1";
+        let highest = end(sql)?;
+        Ok(lowest.filter(|_| lowest == highest))
     }
 
     /// Gives all files of the module, directory by directory, until told to stop.

@@ -125,7 +125,7 @@ pub struct Target {
     pub inode: u64,
     /// Its path.
     pub path: Vec<u8>,
-    /// Whether it was in sync once: before that, what it holds beyond the snapshot is not mirra's to clear away.
+    /// Whether it was in sync once, or empty at first: else what it holds beyond the snapshot is not mirra's to clear away.
     pub settled: bool,
 }
 

@@ -42,6 +42,11 @@ impl Prepared {
         self.wholes.binary_search(&number).is_ok()
     }
 
+    /// Whether the changes take anything away.
+    pub(super) fn removes(&self) -> bool {
+        self.work.removals > 0
+    }
+
     /// Whether the changes take the file at `path` away, so that it may be moved from there.
     pub(super) fn gives(&self, path: &TreePath) -> bool {
         let mut gives = false;

@@ -59,6 +59,8 @@ pub struct Plan<'a> {
     pub known: &'a dyn Fn(&TreePath) -> Option<StatKey>,
     /// Where removed paths go.
     pub removed: Removed,
+    /// Whether a switch has just ended well here, so that nothing in the stage carries a number.
+    pub goes_on: bool,
     /// Is asked before each call that changes anything.
     pub step: &'a dyn Step,
 }

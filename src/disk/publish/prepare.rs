@@ -35,8 +35,10 @@ pub(super) const FLUSH_EACH_MAX: usize = 64;
 /// [`PublishError::Missing`] for content that must be fetched first; [`PublishError::Flush`] when the stage had to be
 /// emptied; any other [`PublishError`]. Nothing in the target is changed either way.
 pub fn prepare(plan: &Plan<'_>) -> Result<Prepared, PublishError> {
-    plan.step("clear the stage for", &TreePath::top())?;
-    plan.stage.set_aside(&mut Batch::new(&plan.stage.grace, plan.sequence))?;
+    if !plan.goes_on {
+        plan.step("clear the stage for", &TreePath::top())?;
+        plan.stage.set_aside(&mut Batch::new(&plan.stage.grace, plan.sequence))?;
+    }
     let mut prepared = gather(plan)?;
     let mut staging = Staging {
         plan,
@@ -125,11 +127,8 @@ impl Staging<'_, '_> {
         if *id == self.empty {
             return self.copy_of(None, &wanted, &change.path).map(drop);
         }
-        let mut holders = (self.plan.holders)(id);
-        if let Some(key) = (self.plan.known)(&change.path).filter(|_| is_same_file(change)) {
-            holders.push((change.path.clone(), key));
-        }
-        if self.promise(&wanted.id, &holders) {
+        let gone = if self.prepared.removes() { self.holders(change, id) } else { Vec::new() };
+        if self.promise(&wanted.id, &gone) {
             return Ok(());
         }
         let uses = self.uses.get(&use_key(id));
@@ -143,7 +142,17 @@ impl Staging<'_, '_> {
                 return Ok(());
             }
         }
+        let holders = if gone.is_empty() { self.holders(change, id) } else { gone };
         self.copy_any(&holders, &wanted, &change.path)
+    }
+
+    /// Local files that should have the content of a change.
+    fn holders(&self, change: &Change, id: &FileId) -> Vec<(TreePath, StatKey)> {
+        let mut holders = (self.plan.holders)(id);
+        if is_same_file(change) {
+            holders.extend((self.plan.known)(&change.path).map(|key| (change.path.clone(), key)));
+        }
+        holders
     }
 
     /// Copies the first of `holders` that still has the content.

@@ -106,8 +106,8 @@ impl Session<'_> {
 
     fn guard(&self, local: &Local, aim: Built, removed: u64) -> Result<(), Failure> {
         let head = &self.belief.head;
-        // What a first sync removes was never followed: it is put aside, not lost.
-        if head.allow_delete || !self.settled {
+        // What was never whole cannot be lost; what a first sync removes is put aside, or was begun by it.
+        if head.allow_delete || !self.settled || self.published.is_none() {
             return Ok(());
         }
         let had = local.top.entries;

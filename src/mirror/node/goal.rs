@@ -16,7 +16,7 @@ use crate::mirror::past::forget_old;
 use crate::mirror::served::built_of;
 use crate::mirror::take_content::stage_failure;
 use crate::mirror::take_part::PartTask;
-use crate::mirror::take_tree::{Base, KnownBase, index_failure, page_failure, take_tree};
+use crate::mirror::take_tree::{Base, KnownBase, TreeTask, index_failure, page_failure};
 use crate::protocol::pack::Pack;
 use crate::tree::diff::changes;
 use crate::tree::dir::{Built, look_up};
@@ -53,7 +53,16 @@ impl Session<'_> {
                 None if local.top.entries == 0 => Base::Nothing,
                 None => Base::Tree(local.top),
             };
-            let known = take_tree(index, &self.stage, self.line, self.belief.id, whole, base, pack, self.monitor)?;
+            let task = TreeTask {
+                index,
+                module: self.module,
+                stage: &self.stage,
+                line: self.line,
+                head: self.belief.id,
+                wanted: whole,
+                monitor: self.monitor,
+            };
+            let known = task.take(base, pack)?;
             return Ok(Goal { tree: whole, way: None, base: known.or(self.base()) });
         }
         if let Some(part) = self.part.as_ref().filter(|part| part.head == self.belief.id && self.has_rules_of(part)) {
@@ -171,6 +180,15 @@ impl Session<'_> {
                 false
             }
         }
+    }
+
+    /// Records that whatever will stand in the directory was put there, before any of it is.
+    pub(super) fn take_over(&self) -> Result<(), Failure> {
+        let mut batch = self.node.index.batch().map_err(index_failure)?;
+        if let Some(target) = batch.target(self.module).map_err(index_failure)? {
+            batch.set_target(self.module, &Target { settled: true, ..target }).map_err(index_failure)?;
+        }
+        batch.commit().map_err(index_failure)
     }
 
     /// Records that what is wanted stands on disk.

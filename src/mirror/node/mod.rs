@@ -14,7 +14,6 @@ mod target;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use apply::Published;
 use differences::Differences;
 
 use super::desk::Desk;
@@ -23,6 +22,7 @@ use super::failure::{Exit, Failure};
 use super::filter::Filter;
 use super::line::Line;
 use super::monitor::{Monitor, Phase};
+use super::placing::{Placing, Unplaced};
 use super::report::{Sources, Stats, Synced};
 use super::seeds::{Seed, Sown};
 use super::served::Newest;
@@ -35,6 +35,7 @@ use crate::disk::exclude::Exclude;
 use crate::disk::index::heads::HeadState;
 use crate::disk::index::partial::Part;
 use crate::disk::index::{Index, ModuleNumber};
+use crate::disk::publish::Removed;
 use crate::disk::scan::{Scan, Touched};
 use crate::disk::stage::Stage;
 use crate::protocol::message::{Message, Poll, Refused, State, refusal, tag};
@@ -42,7 +43,7 @@ use crate::protocol::pack::Pack;
 use crate::tree::address::Address;
 use crate::tree::chunker::Class;
 use crate::tree::codec::decode;
-use crate::tree::dir::{Built, look_up};
+use crate::tree::dir::{Built, empty, look_up};
 use crate::tree::entry::{Body, Meta};
 use crate::tree::hash::{DirId, HeadId};
 use crate::tree::name::TreePath;
@@ -136,7 +137,7 @@ struct Session<'a> {
     published: Option<(HeadId, Built)>,
     /// Which part of its tree that was, if not all.
     part: Option<Part>,
-    /// Whether this directory was in sync before.
+    /// Whether this directory was in sync before, or held nothing when this mirra began to fill it.
     settled: bool,
     differences: Differences,
     monitor: &'a dyn Monitor,
@@ -379,14 +380,28 @@ impl Session<'_> {
             if let Some(pack) = pack.filter(|_| round == 0) {
                 self.unpack(pack)?;
             }
-            self.take_content(&local, aim, goal.base, &mut totals.content)?;
-            *known = None;
-            match self.publish(&local, aim) {
-                Ok(aside) => totals.put_aside += aside,
-                Err(Published::Missing) => {}
-                Err(Published::Failed(failure)) => return Err(failure.into()),
+            // Where nothing stands, nothing old can be torn: each file goes to its place when it has come.
+            let at_once = round == 0
+                && local.top.id == empty()
+                && goal.base.is_none()
+                && self.node.target_holds_nothing(&self.target)?;
+            if at_once {
+                *known = None;
+                self.take_over()?;
             }
-            local = self.look_again(&local, aim)?;
+            let placing = at_once.then(|| self.placing(Removed::Grace));
+            self.take_content(&local, aim, goal.base, placing.as_ref(), &mut totals.content)?;
+            *known = None;
+            if at_once {
+                local = self.survey(Some(aim.id))?;
+            } else {
+                match self.publish(&local, aim) {
+                    Ok(aside) => totals.put_aside += aside,
+                    Err(Unplaced::Missing) => {}
+                    Err(Unplaced::Failed(failure)) => return Err(failure.into()),
+                }
+                local = self.look_again(&local, aim)?;
+            }
             aim = self.aim(&local, goal.tree)?;
         }
         if !self.is_wanted(&local, aim) {
@@ -450,11 +465,12 @@ impl Session<'_> {
         local: &Local,
         aim: Built,
         base: Option<KnownBase>,
+        placing: Option<&Placing<'_>>,
         sources: &mut Sources,
     ) -> Result<(), Setback> {
         let seeds = self.sow(aim)?;
         self.monitor.phase(Phase::Fetching);
-        let task = self.task(local, aim, base, &seeds);
+        let task = Task { placing, ..self.task(local, aim, base, &seeds) };
         let taken = take_content(&task)?;
         let counts = taken.counts;
         tracing::info!(files = taken.files, ?counts, "content has come");
@@ -489,6 +505,7 @@ impl Session<'_> {
             local: local.top.id,
             base: base.map(|(id, built)| (id, built.id)),
             seeds,
+            placing: None,
             monitor: self.monitor,
         }
     }

@@ -8,6 +8,7 @@ use crate::disk::dir::Dir;
 use crate::disk::index::{ModuleNumber, Target};
 use crate::mirror::failure::{Exit, Failure};
 use crate::mirror::take_tree::index_failure;
+use crate::tree::name::HOME_NAME;
 
 impl Node<'_> {
     /// Opens the target, made if it is missing; says whether it was.
@@ -33,7 +34,7 @@ impl Node<'_> {
     }
 
     /// Refuses to take over what the operator did not say may be taken over, and notes which directory it is. Says
-    /// whether that directory was in sync before.
+    /// whether that directory was in sync before, or was filled from nothing.
     pub(super) fn check_target(&self, dir: &Dir, module: ModuleNumber, fresh: bool) -> Result<bool, Failure> {
         let failed = |e: io::Error| Failure::local(format!("cannot read {}", self.into.display()), &e);
         let key = dir.look_self().map_err(failed)?.key;
@@ -42,8 +43,7 @@ impl Node<'_> {
         let noted = self.index.reader().and_then(|reader| reader.target(module)).map_err(index_failure)?;
         let known = noted.clone().filter(|noted| noted.is(&target));
         target.settled = known.as_ref().is_some_and(|noted| noted.settled);
-        let empty = |names: Vec<Vec<u8>>| names.iter().all(|name| name == crate::tree::name::HOME_NAME);
-        if !(fresh || self.adopt || known.is_some() || dir.read_names().map(empty).map_err(failed)?) {
+        if !(fresh || self.adopt || known.is_some() || holds_nothing(dir).map_err(failed)?) {
             return Err(Failure::new(
                 Exit::Guard,
                 format!("{} is not empty and was never followed", self.into.display()),
@@ -57,9 +57,18 @@ impl Node<'_> {
         Ok(target.settled)
     }
 
+    /// Whether the target is empty, `.mirra` apart, whatever the rules leave out.
+    pub(super) fn target_holds_nothing(&self, dir: &Dir) -> Result<bool, Failure> {
+        holds_nothing(dir).map_err(|e| Failure::local(format!("cannot read {}", self.into.display()), &e))
+    }
+
     fn note_target(&self, module: ModuleNumber, target: &Target) -> Result<(), Failure> {
         let mut batch = self.index.batch().map_err(index_failure)?;
         batch.set_target(module, target).map_err(index_failure)?;
         batch.commit().map_err(index_failure)
     }
+}
+
+fn holds_nothing(dir: &Dir) -> io::Result<bool> {
+    Ok(dir.read_names()?.iter().all(|name| name == HOME_NAME))
 }

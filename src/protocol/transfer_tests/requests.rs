@@ -17,8 +17,10 @@ fn requests_outside_the_module_are_refused() {
     refused(Message::new(tag::CONTENT, &content("m", head_id(&sender.new))), vec![files("no-such-file")]);
     refused(Message { tag: 77, body: vec![] }, vec![]);
     refused(Message { tag: tag::TREE, body: vec![0xc0] }, vec![]);
-    let at = AtHead { module: "m".into(), head: head_id(&sender.new) };
-    refused(Message::new(tag::DESCEND, &at), vec![Message { tag: tag::WANT, body: vec![0xff; 9] }]);
+    for brief in [false, true] {
+        let descend = Descend { module: "m".into(), head: head_id(&sender.new), brief };
+        refused(Message::new(tag::DESCEND, &descend), vec![Message { tag: tag::WANT, body: vec![0xff; 9] }]);
+    }
 }
 
 #[test]

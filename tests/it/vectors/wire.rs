@@ -4,9 +4,9 @@ use mirra::protocol::batch::{Batch, BatchWriter, Side, context};
 use mirra::protocol::change::columns::{Columns, write};
 use mirra::protocol::hello::Hello;
 use mirra::protocol::message::{
-    At, AtHead, Blocks, Chunks, Content, FileItem, Files, Follow, LeafRefs, List, Look, Message, Module, Offer,
-    OldBlocks, Partial, Paths, Poll, Refused, Route, State, Tree, WireChange, WireContent, operation, refusal, tag,
-    way,
+    At, AtHead, Blocks, Chunks, Content, Descend, FileItem, Files, Follow, LeafRefs, List, Look, Message, Module,
+    Offer, OldBlocks, Partial, Paths, Poll, Refused, Route, State, Tree, WireChange, WireContent, operation, refusal,
+    tag, way,
 };
 use mirra::protocol::noise::{Initiator, Responder, Sealer, SecretKey};
 use mirra::protocol::packed::{pack, unpack, unpack_exactly};
@@ -116,8 +116,13 @@ fn messages() {
         plain("TREE", Message::new(tag::TREE, &Tree { module: module.clone(), head, base: Some(head.into()) })),
         plain("TREE, from nothing", Message::new(tag::TREE, &Tree { module: module.clone(), head, base: None })),
         plain("BASE_UNKNOWN", Message::new(tag::BASE_UNKNOWN, &[(); 0])),
-        plain("DESCEND", Message::new(tag::DESCEND, &AtHead { module: module.clone(), head })),
+        plain("DESCEND", Message::new(tag::DESCEND, &Descend { module: module.clone(), head, brief: true })),
         plain("WANT: the first and the tenth of ten", Message { tag: tag::WANT, body: vec![0x80, 0x40] }),
+        plain(
+            "WANT: the second of three, and the last of nine cut ids",
+            Message { tag: tag::WANT, body: vec![0x40, 0, 0x80] },
+        ),
+        plain("REST of an id", Message { tag: tag::REST, body: (5..32).collect() }),
         plain("LISTS", Message::new(tag::LISTS, &AtHead { module: module.clone(), head })),
         plain("PATHS", Message::new(tag::PATHS, &Paths(vec![path("a"), path("docs/a.txt")]))),
         plain("CHUNKS, the first of several", {

@@ -163,6 +163,7 @@ fn fetched_content_survives_a_missing_one() {
         holders: &|_| vec![],
         known: &|_| None,
         removed: Removed::Grace,
+        goes_on: false,
         step: &(),
     };
     assert!(matches!(prepare(&plan), Err(PublishError::Missing { .. })));

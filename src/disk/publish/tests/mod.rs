@@ -269,6 +269,7 @@ impl Place {
             holders: &|id| seen.holders.get(id).cloned().unwrap_or_default(),
             known: &|path| seen.known.get(path).copied(),
             removed: self.removed,
+            goes_on: false,
             step,
         };
         let prepared = prepare(&plan)?;
