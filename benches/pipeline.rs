@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use mirra::delta::blocks::BLOCK;
+use mirra::delta::diff::{Around, Hashing, Search};
 use mirra::delta::rabin::Rabin;
 use mirra::protocol::batch::{Batch, BatchWriter};
 use mirra::protocol::change::{ChangeReader, ChangeWriter};
@@ -122,6 +123,34 @@ fn messages(c: &mut Criterion) {
     });
 }
 
+/// New bytes searched for blocks of old ones by a list as a root keeps it: where nothing is shared, where little things have
+/// changed all over, and where half of all are zeros.
+fn search(c: &mut Criterion) {
+    let rabin = std::sync::Arc::new(Rabin::new(&[9; 32]));
+    let mut old = noise(4 * CONTENT);
+    let with_zeros = |bytes: &mut [u8]| {
+        bytes.chunks_mut(4_096).for_each(|page| page.iter_mut().skip(2_000).for_each(|byte| *byte = 0))
+    };
+    with_zeros(old.get_mut(..CONTENT).unwrap_or_default());
+    let (mut hashes, mut ranges, mut at) = (Vec::new(), Vec::new(), 0);
+    for chunk in cut(Class::Fine, &old) {
+        rabin.list(chunk, BLOCK, &mut hashes);
+        ranges.push((at, chunk.len() as u64));
+        at += chunk.len() as u64;
+    }
+    let hashing = Hashing { rabin, block: BLOCK, bits: 32 };
+    let search = Search::of_some(hashing, &ranges, hashes, |_| 1);
+    let mut edited = old.get(CONTENT..2 * CONTENT).unwrap_or_default().to_vec();
+    edited.iter_mut().step_by(400).for_each(|byte| *byte ^= 1);
+    let other: Vec<u8> = noise(CONTENT + 1).into_iter().rev().collect();
+    let mut zeros = other.clone();
+    with_zeros(&mut zeros);
+    let mut group = group(c, "search", CONTENT);
+    for (name, new) in [("nothing shared", &other), ("edited all over", &edited), ("zeros", &zeros)] {
+        group.bench_function(name, |b| b.iter(|| search.steps(black_box(new), Around::default())));
+    }
+}
+
 fn pages(c: &mut Criterion) {
     fn decode<K: Kind>(c: &mut Criterion, name: &str, pages: &Pages) {
         let size = pages.values().map(Vec::len).sum();
@@ -187,5 +216,5 @@ fn channel(c: &mut Criterion) {
     group.bench_function("both ends", |b| b.iter(|| shake().expect("two honest ends agree")));
 }
 
-criterion_group!(benches, content, lists, messages, pages, channel);
+criterion_group!(benches, content, lists, search, messages, pages, channel);
 criterion_main!(benches);

@@ -6,6 +6,8 @@ use super::model::Point;
 pub(super) const WIDTH: u64 = 600;
 /// Height of a plot in its own units.
 pub(super) const HEIGHT: u64 = 100;
+/// What stays free above the highest point, so that a figure that never changes is seen as a line below the edge.
+const HEADROOM: u64 = 12;
 /// Points that a plot draws at most.
 const POINTS_MAX: usize = 600;
 
@@ -56,7 +58,7 @@ impl Scale {
     }
 
     fn y(&self, bytes: u64) -> u64 {
-        HEIGHT - share(bytes, self.top, HEIGHT)
+        HEIGHT - share(bytes, self.top, HEIGHT - HEADROOM)
     }
 }
 
@@ -82,13 +84,13 @@ mod tests {
     #[test]
     fn a_size_holds_until_the_next() {
         let path = steps(&points(&[(0, 50), (50, 100)]), 100);
-        assert_eq!(path.as_deref(), Some("M0 100V50H300V0H600V100Z"));
+        assert_eq!(path.as_deref(), Some("M0 100V56H300V12H600V100Z"));
     }
 
     #[test]
     fn a_bar_for_each_span() {
         let path = bars(&points(&[(0, 1), (50, 2)]), 100);
-        assert_eq!(path.as_deref(), Some("M0 100V50H299V100ZM300 100V0H599V100Z"));
+        assert_eq!(path.as_deref(), Some("M0 100V56H299V100ZM300 100V12H599V100Z"));
     }
 
     #[test]
