@@ -124,14 +124,22 @@ fn messages(c: &mut Criterion) {
 }
 
 /// New bytes searched for blocks of old ones by a list as a root keeps it: where nothing is shared, where little things have
-/// changed all over, and where half of all are zeros.
+/// changed all over, and where half of all
+/// are zeros or equal numbers.
 fn search(c: &mut Criterion) {
     let rabin = std::sync::Arc::new(Rabin::new(&[9; 32]));
     let mut old = noise(4 * CONTENT);
     let with_zeros = |bytes: &mut [u8]| {
         bytes.chunks_mut(4_096).for_each(|page| page.iter_mut().skip(2_000).for_each(|byte| *byte = 0))
     };
+    let with_numbers = |bytes: &mut [u8]| {
+        let pages = bytes.chunks_mut(4_096);
+        pages.for_each(|page| {
+            page.iter_mut().skip(2_000).enumerate().for_each(|(at, byte)| *byte = u8::from(at % 4 == 0))
+        });
+    };
     with_zeros(old.get_mut(..CONTENT).unwrap_or_default());
+    with_numbers(old.get_mut(3 * CONTENT..).unwrap_or_default());
     let (mut hashes, mut ranges, mut at) = (Vec::new(), Vec::new(), 0);
     for chunk in cut(Class::Fine, &old) {
         rabin.list(chunk, BLOCK, &mut hashes);
@@ -145,8 +153,12 @@ fn search(c: &mut Criterion) {
     let other: Vec<u8> = noise(CONTENT + 1).into_iter().rev().collect();
     let mut zeros = other.clone();
     with_zeros(&mut zeros);
+    let mut numbers = other.clone();
+    with_numbers(&mut numbers);
     let mut group = group(c, "search", CONTENT);
-    for (name, new) in [("nothing shared", &other), ("edited all over", &edited), ("zeros", &zeros)] {
+    for (name, new) in
+        [("nothing shared", &other), ("edited all over", &edited), ("zeros", &zeros), ("numbers", &numbers)]
+    {
         group.bench_function(name, |b| b.iter(|| search.steps(black_box(new), Around::default())));
     }
 }

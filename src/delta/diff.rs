@@ -8,6 +8,8 @@ use super::rabin::{Rabin, Window};
 
 /// Blocks of one hash that are tried at one place.
 const CANDIDATES_MAX: usize = 8;
+/// Bytes after which something may repeat that is known to: zeros, characters and numbers of the usual sizes.
+const PERIOD_MAX: usize = 8;
 /// Bits of [`Filter`] for each block.
 const FILTER_BITS: usize = 16;
 
@@ -202,8 +204,9 @@ impl Search {
             self.hashing.rabin.roll(&self.window, rest, |offset, hash| {
                 let hash = hash & self.mask;
                 found = doubtful.confirmed(offset, hash).map(|block| (offset - self.hashing.block, block));
-                if found.is_none()
-                    && let Some((offset, hash)) = doubtful.put_off.take_if(|(_, last)| *last != hash)
+                while found.is_none()
+                    && offset > doubtful.tried_to
+                    && let Some((offset, hash)) = doubtful.over(offset)
                 {
                     found = self.candidate(new, made, offset, hash, sure, &mut doubtful).map(|b| (offset, b));
                 }
@@ -329,25 +332,45 @@ impl Search {
 struct Doubtful {
     /// Where the one behind should be, its hash, and the block.
     waiting: VecDeque<(usize, u32, Block)>,
-    /// The last place where a block may be that was found by its hash, and the hash.
-    last: Option<(usize, u32)>,
-    /// Of places in a row with the same hash, as zeros have, the last so far. Only the first and the last are tried.
-    put_off: Option<(usize, u32)>,
+    /// The last places where a block may stand by its hash, ascending.
+    tried: VecDeque<Tried>,
+    /// Up to where the first of them may be repeated.
+    tried_to: usize,
     /// The ranges that were looked at last, behind the last copy and before what follows.
     near: [usize; 2],
 }
 
 impl Doubtful {
     fn add(&mut self, due: usize, hash: u32, block: Block) {
-        self.waiting.push_back((due, hash, block));
+        // What was put off is due before what was tried meanwhile.
+        let at = self.waiting.partition_point(|(other, ..)| *other <= due);
+        self.waiting.insert(at, (due, hash, block));
     }
 
-    /// Whether the place before had the same hash; it is put off then.
+    /// Whether a place shortly before had the same hash, as in zeros and in all that repeats after a few bytes. It is put off
+    /// then: of such places only the first and the last are tried.
     fn repeats(&mut self, offset: usize, hash: u32) -> bool {
-        let repeats = self.last.is_some_and(|(last, same)| (last + 1, same) == (offset, hash));
-        self.last = Some((offset, hash));
-        self.put_off = self.last.filter(|_| repeats);
-        repeats
+        let before = self.tried.iter().position(|tried| tried.hash == hash).and_then(|at| self.tried.remove(at));
+        let put_off = before.is_some();
+        self.tried.push_back(Tried { offset, hash, put_off });
+        self.look_ahead();
+        put_off
+    }
+
+    /// A place that was put off and is the last with its hash, as seen from `offset`.
+    fn over(&mut self, offset: usize) -> Option<(usize, u32)> {
+        let mut over = None;
+        while over.is_none()
+            && let Some(tried) = self.tried.pop_front_if(|tried| tried.offset + PERIOD_MAX < offset)
+        {
+            over = tried.put_off.then_some((tried.offset, tried.hash));
+        }
+        self.look_ahead();
+        over
+    }
+
+    fn look_ahead(&mut self) {
+        self.tried_to = self.tried.front().map_or(usize::MAX, |tried| tried.offset + PERIOD_MAX);
     }
 
     /// A block whose turn it is at `offset`, where a block has this hash.
@@ -364,6 +387,14 @@ impl Doubtful {
         }
         None
     }
+}
+
+/// A place where a block may stand by its hash.
+struct Tried {
+    offset: usize,
+    hash: u32,
+    /// Whether it is still to be tried.
+    put_off: bool,
 }
 
 /// The steps so far.

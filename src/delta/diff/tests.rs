@@ -135,10 +135,21 @@ fn blocks_beside_one_that_is_found_are_known_too() {
 
 #[test]
 fn what_stands_behind_zeros_is_found_with_some_of_them() {
-    let (zeros, behind) = (vec![0; 40 * BLOCK], noise(14, 10 * BLOCK + 50));
+    for pattern in [&[0][..], &[1, 0], &[7, 0, 0, 0], b"a word! ", b"more than eight bytes "] {
+        behind_a_pattern(pattern);
+    }
+}
+
+fn behind_a_pattern(pattern: &[u8]) {
+    // That ends at the same place of the pattern, however much it is.
+    let repeated = |count: usize| -> Vec<u8> {
+        let skipped = pattern.len() - count % pattern.len();
+        pattern.iter().copied().cycle().skip(skipped).take(count).collect()
+    };
+    let (zeros, behind) = (repeated(40 * BLOCK), noise(14, 10 * BLOCK + 50));
     let old = [&noise(13, 3 * BLOCK), &zeros[..], &noise(15, 60), &behind].concat();
     for (count, bits) in [(37 * BLOCK + 5, 32), (50 * BLOCK + 1, 32), (300, 32), (37 * BLOCK + 5, 24)] {
-        let new = [&noise(16, 777), &vec![0; count][..], &noise(15, 60), &behind].concat();
+        let new = [&noise(16, 777), &repeated(count)[..], &noise(15, 60), &behind].concat();
         let (found, made) = steps(&old, &new, BLOCK, bits, Around::default());
         assert_eq!(made, new);
         // Where they are more than before, those in front of a match are new.
