@@ -4,7 +4,8 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use super::clock::now_ms;
 use super::dial::chain;
@@ -30,6 +31,8 @@ const SLICE_BYTES: u64 = 256 * 1024 * 1024;
 const SLICE_TEXT: usize = 1024 * 1024;
 /// Slices that wait for content or their turn, at most; beyond them nothing more is asked for.
 pub(super) const SLICES_AHEAD: usize = 16;
+/// How long a stop may go unseen by one who waits for content.
+const LOOK_AROUND: Duration = Duration::from_millis(50);
 
 /// Where changes are made, and what is known there.
 pub(super) struct Placing<'a> {
@@ -176,9 +179,7 @@ pub(super) fn place(
     let mut above: Vec<Change> = Vec::new();
     let mut goes_on = false;
     for Slice { changes, content } in slices {
-        // Nothing is ever sent: this ends when nothing is awaited.
-        let _ = content.recv();
-        if stopped() {
+        if !has_come(&content, stopped) {
             break;
         }
         enter(&mut above, changes.first());
@@ -194,6 +195,19 @@ pub(super) fn place(
     Ok(())
 }
 
+/// Waits until nothing of a slice is awaited; false if everything stops. What nobody asks for any more may be held until
+/// this ends, so it looks around.
+fn has_come(content: &Receiver<Infallible>, stopped: &dyn Fn() -> bool) -> bool {
+    loop {
+        let Err(error) = content.recv_timeout(LOOK_AROUND);
+        match error {
+            _ if stopped() => return false,
+            RecvTimeoutError::Timeout => {}
+            RecvTimeoutError::Disconnected => return true,
+        }
+    }
+}
+
 /// Leaves the directories that the path of `next` does not lie in.
 fn enter(above: &mut Vec<Change>, next: Option<&Change>) {
     let is_left = |above: &mut Change| next.is_none_or(|next| !next.path.is_within(&above.path));
@@ -202,4 +216,22 @@ fn enter(above: &mut Vec<Change>, next: Option<&Change>) {
 
 fn stays(path: &TreePath, entry: &Entry) -> Change {
     Change { path: path.clone(), old: Some(entry.clone()), new: Some(entry.clone()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_content_ends_when_it_has_come_or_everything_stops() {
+        let slicer = Slicer::new();
+        let (held, other) = (slicer.awaited(), slicer.awaited());
+        let slice = slicer.end();
+        assert!(!has_come(&slice.content, &|| true));
+        std::thread::scope(|scope| {
+            scope.spawn(move || drop((held, other)));
+            assert!(has_come(&slice.content, &|| false));
+        });
+        assert!(!has_come(&slice.content, &|| true));
+    }
 }

@@ -322,13 +322,17 @@ impl Work<'_> {
         }
     }
 
+    /// Files to be asked for. Who does not wait finds none either while another waits for them.
     pub(super) fn next_group(&self, wait: bool) -> Option<Vec<Job>> {
         let again = std::mem::take(&mut *self.again.lock().unwrap_or_else(PoisonError::into_inner));
         if !again.is_empty() {
             return Some(again);
         }
-        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if wait { groups.recv().ok() } else { groups.try_recv().ok() }
+        if wait {
+            self.groups.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+        } else {
+            self.groups.try_lock().ok()?.try_recv().ok()
+        }
     }
 
     /// One stream, until nothing is left.

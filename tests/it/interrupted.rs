@@ -307,6 +307,43 @@ fn a_line_that_is_cut_or_lies_shows_nothing_wrong() {
 }
 
 #[test]
+fn a_first_sync_whose_line_is_cut_ends_however_much_waits() {
+    let mut dice = Dice(151);
+    // More than is asked for ahead, so that some waits to be asked for.
+    let world = World::new(|tree| {
+        for i in 0..20_000 {
+            let dir = tree.join(format!("d{}", i / 400));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(format!("f{i}")), text(&mut dice, 60)).unwrap();
+        }
+    });
+    let (_, whole) = sync_and_kill(&world, "measure", Trick::Count);
+    // Most of them where the tree has come and the first content is asked for.
+    for part in (110..150).step_by(4).chain([180]) {
+        let proxy = Proxy::start(&world.address(), Trick::Cut(whole * part / 240));
+        world.sync_with(&format!("node{part}"), &proxy.address, &[]).expect_failure(10);
+    }
+    world.sync("node180").expect(0);
+    world.check_equal("node180", "in the end");
+}
+
+#[test]
+fn what_waits_for_its_turn_holds_nothing_up_that_is_on_its_way() {
+    let world = World::new(|tree| {
+        fs::write(tree.join("a"), Dice(152).bytes(4_000_000)).unwrap();
+        // More changes than may wait for that file, by the length of their paths.
+        let deep = (0..12).fold(tree.join("b"), |dir, _| dir.join("d".repeat(250)));
+        fs::create_dir_all(&deep).unwrap();
+        for i in 0..8_000 {
+            symlink("nowhere", deep.join(format!("l{i}"))).unwrap();
+        }
+    });
+    let proxy = Proxy::start(&world.address(), Trick::Thin(2_000));
+    world.sync_with("node", &proxy.address, &[]).expect(0);
+    world.check_equal("node", "all");
+}
+
+#[test]
 fn a_first_sync_puts_files_in_their_places_while_others_are_on_their_way() {
     const SMALL: usize = 9_000;
     /// So many changes are put in their places at once.
