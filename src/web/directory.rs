@@ -1,5 +1,7 @@
 //! A directory: as a page, as JSON, as a plain list, or all of it as an archive.
 
+use std::io;
+
 use hyper::StatusCode;
 use hyper::header;
 use serde::Serialize;
@@ -14,7 +16,7 @@ use super::pages::order::{Facts, Sort, View as Order, page_of, rows_per_page};
 use super::pages::text::encoded;
 use super::pages::{POLICY, listing};
 use super::plain::Plain;
-use super::problem::ELSEWHERE;
+use super::problem::{CHANGING, ELSEWHERE};
 use super::reply::{Answer, HTML, JSON, full, set};
 use super::resolve::follow;
 use super::rows::Rows;
@@ -61,7 +63,7 @@ pub fn look(web: &Web, asked: &Asked, view: View, path: &TreePath, id: DirId) ->
         return Ok(ELSEWHERE.answer(&web.front, asked, None).into());
     }
     if is_tar {
-        return Ok(tar(web, asked, view, path, rows).into());
+        return Ok(tar(web, asked, view, path, rows)?.into());
     }
     if asked.target.asks("plain") {
         return Ok(plain(web, asked, view, path, rows).into());
@@ -194,7 +196,7 @@ fn plain(web: &Web, asked: &Asked, view: View, path: &TreePath, rows: Rows) -> A
     answer
 }
 
-fn tar(web: &Web, asked: &Asked, view: View, path: &TreePath, rows: Rows) -> Answer {
+fn tar(web: &Web, asked: &Asked, view: View, path: &TreePath, rows: Rows) -> io::Result<Answer> {
     let name = path.split_last().map_or(view.served().name.as_bytes().to_vec(), |(_, name)| name.as_bytes().to_vec());
     let mut answer = full(StatusCode::OK, "application/x-tar", "");
     answer.headers_mut().remove(header::CONTENT_LENGTH);
@@ -203,11 +205,16 @@ fn tar(web: &Web, asked: &Asked, view: View, path: &TreePath, rows: Rows) -> Ans
     set(&mut answer, header::CONTENT_DISPOSITION, &attachment);
     describe(&mut answer, &view);
     let module = view.served().name.clone();
-    match web.long_stream(&module, Tar::new(view, path.clone(), rows, name)) {
-        Some(body) => *answer.body_mut() = body,
-        None => return busy(web, asked),
+    let mut archive = Tar::new(view, path.clone(), rows, name);
+    match archive.begin() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(CHANGING.answer(&web.front, asked, None)),
+        begun => begun?,
     }
-    answer
+    match web.long_stream(&module, archive) {
+        Some(body) => *answer.body_mut() = body,
+        None => return Ok(busy(web, asked)),
+    }
+    Ok(answer)
 }
 
 #[derive(Serialize)]

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::io;
 
+use super::body::Source;
+use super::limits::CHUNK_MIN;
 use super::rows::Rows;
 use crate::mirror::checked::Checked;
 use crate::mirror::front::View;
@@ -30,6 +32,8 @@ pub struct Tar {
     /// The next entries of the last of them.
     ready: VecDeque<Entry>,
     file: Option<(Checked, u64)>,
+    /// The beginning, if it was read before it was asked for.
+    first: Option<Vec<u8>>,
     begun: bool,
     over: bool,
 }
@@ -45,7 +49,17 @@ impl Tar {
     #[must_use]
     pub fn new(view: View, path: TreePath, rows: Rows, name: Vec<u8>) -> Self {
         let first = Frame { rows, path, done: 0 };
-        Self { view, name, way: vec![first], ready: VecDeque::new(), file: None, begun: false, over: false }
+        let (ready, way) = (VecDeque::new(), vec![first]);
+        Self { view, name, way, ready, file: None, first: None, begun: false, over: false }
+    }
+
+    /// Reads the first bytes, so that what cannot even be begun is known before anything is answered.
+    ///
+    /// # Errors
+    /// Of the kind `InvalidData` where a file is not what the snapshot says, or else of the disk.
+    pub fn begin(&mut self) -> io::Result<()> {
+        self.first = self.next(CHUNK_MIN)?;
+        Ok(())
     }
 
     /// Where `path` is in the archive.
@@ -132,8 +146,11 @@ impl Tar {
     }
 }
 
-impl super::body::Source for Tar {
+impl Source for Tar {
     fn next(&mut self, want: usize) -> io::Result<Option<Vec<u8>>> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
         let mut out = Vec::with_capacity(want);
         while !self.over && out.len() < want {
             self.step(&mut out, want)?;

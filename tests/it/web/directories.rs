@@ -78,6 +78,24 @@ fn an_archive_is_the_tree() {
 }
 
 #[test]
+fn an_archive_that_cannot_be_begun_is_not_promised() {
+    let site = Site::new(|tree| {
+        for dir in ["d", "e"] {
+            fs::create_dir(tree.join(dir)).unwrap();
+            fs::write(tree.join(dir).join("f"), dir).unwrap();
+        }
+    });
+    fs::write(site.world.tree().join("d/f"), "other").unwrap();
+    for target in ["/m/d/?tar", "/m/?tar"] {
+        let reply = site.web.get(target, &[]).expect(503);
+        assert!(reply.header("retry-after").is_some() && reply.header("content-disposition").is_none(), "{reply:?}");
+    }
+    site.web.get("/m/e/?tar", &[]).expect(200);
+    site.world.publish().expect(0);
+    site.web.get("/m/d/?tar", &[]).expect(200);
+}
+
+#[test]
 fn what_is_signed_can_be_had_and_checked() {
     let site = Site::new(|tree| fs::write(tree.join("f"), "content").unwrap());
     let key = mirra(&site.world.root(), &["status", "--json"]).json()["key"].as_str().unwrap().to_owned();
