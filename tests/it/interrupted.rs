@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use crate::fixture::{Dice, MODULE, World, chmod, command, each_whole, mirra, set_mtime, text, try_walk, walk};
+use crate::fixture::{
+    Dice, Gardener, MODULE, World, chmod, command, each_whole, mirra, set_mtime, text, try_walk, walk,
+};
 
 /// What a proxy does with the bytes that come from the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -391,4 +393,66 @@ fn a_first_sync_puts_files_in_their_places_while_others_are_on_their_way() {
     let ended = world.sync("node").expect(0);
     world.check_equal("node", "resumed");
     assert_eq!(ended.json()["put_aside"], 0, "{ended:?}");
+}
+
+#[test]
+fn first_syncs_that_are_killed_anywhere_leave_whole_files_and_go_on() {
+    let seed = 161;
+    eprintln!("seed {seed}");
+    let mut gardener = Gardener::new(seed);
+    let world = World::new(|tree| {
+        gardener.plant(tree, 300);
+        // Enough that slices of it are put in their places while others come, many of them in directories as they are.
+        for (at, dir) in gardener.dirs(tree).iter().cycle().take(9_000).enumerate() {
+            let len = gardener.dice.below(200);
+            fs::write(dir.join(format!("s{at}")), gardener.dice.bytes(len)).unwrap();
+        }
+    });
+    let mut states = vec![walk(&world.tree())];
+    let mut hits = 0;
+    for round in 0..4 {
+        let node = format!("node{round}");
+        for _ in 0..=gardener.dice.below(3) {
+            let from = gardener.dice.below(states[0].len());
+            hits += u32::from(sync_and_kill_from(&world, &node, from));
+            let now = try_walk(&world.target(&node)).unwrap_or_default();
+            let what = format!("seed {seed}, {node}, killed from {from} entries on, {} stood", now.len());
+            each_whole(&now, &states.iter().collect::<Vec<_>>(), &what);
+            if gardener.dice.below(3) == 0 {
+                gardener.tend(&world.tree(), 20);
+                world.publish_allowed().expect(0);
+                states.push(walk(&world.tree()));
+            }
+        }
+        let ended = world.sync(&node).expect(0);
+        world.check_equal(&node, "in the end");
+        assert_eq!(ended.json()["put_aside"], 0, "{node}: {ended:?}");
+    }
+    assert!(hits > 2, "{hits} kills came while files were put in their places");
+}
+
+/// Syncs, and kills the node when so many entries stand in their places, and not yet all; gives whether that was hit.
+fn sync_and_kill_from(world: &World, node: &str, from: usize) -> bool {
+    let address = world.address();
+    let args = ["sync", &address, MODULE, "--once", "-q"].map(OsStr::new);
+    let mut child = command(&world.node(node), &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let ended = crate::fixture::wait_for("entries in their places", || {
+        let ended = child.try_wait().unwrap();
+        (ended.is_some() || entries_below(&world.target(node)) > from).then_some(ended)
+    });
+    if let Some(status) = ended {
+        assert!(status.success(), "{status}");
+        return false;
+    }
+    child.kill().unwrap();
+    !child.wait().unwrap().success()
+}
+
+/// How many there are, while they change.
+fn entries_below(dir: &Path) -> usize {
+    let count = |entry: fs::DirEntry| {
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        1 + if is_dir { entries_below(&entry.path()) } else { 0 }
+    };
+    fs::read_dir(dir).into_iter().flatten().flatten().map(count).sum()
 }

@@ -10,6 +10,7 @@ mod demo;
 mod exits;
 mod filters;
 mod fixture;
+mod gardener;
 mod home;
 mod interrupted;
 mod liar;
