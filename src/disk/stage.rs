@@ -2,17 +2,20 @@
 //!
 //! A name says what a file is: `<id>.part` is being written; `<id>` was verified by whoever finished it; `<id>.<n>` has
 //! been given to change `n` of a switch, and after a crash may be what that change displaced. So nothing that carries a
-//! number is ever unlinked or trusted by its name: it is verified anew, or goes to the grace.
+//! number is ever unlinked or trusted by its name: it is verified anew, or goes to the grace. What an earlier run left is
+//! trusted under no name: a crash may have cut it.
+
+mod slot;
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::RenameFlags;
 
+pub use self::slot::{Slot, Staged};
 use super::dir::{Dir, Found, look_fd, set_meta_fd};
 use super::fault::{Fault, is_full};
 use super::grace::Batch;
@@ -62,7 +65,7 @@ pub struct Stage {
     /// Whether the filesystem can exchange two names.
     pub(super) exchanges: bool,
     in_target: bool,
-    shown: String,
+    shown: Arc<str>,
 }
 
 /// What an earlier run left.
@@ -105,7 +108,7 @@ impl Stage {
     /// [`StageError`].
     pub fn open(target: &Dir, shown: &Path, home: &Dir, module: &str) -> Result<Self, StageError> {
         let name = Name::new(module.as_bytes()).map_err(|_| StageError::Module(module.to_owned()))?;
-        let shown = shown.display().to_string();
+        let shown: Arc<str> = shown.display().to_string().into();
         let open = || {
             let in_target = !home.shares_names_with(target)?;
             let base = if in_target { target.open_home()? } else { home.try_clone()? };
@@ -113,7 +116,7 @@ impl Stage {
             let dir = below("stage")?;
             let exchanges = exchanges_names(&dir)?;
             let (grace, adopted) = (below("grace")?, below("adopted")?);
-            Ok(Self { dir: Arc::new(dir), grace, adopted, exchanges, in_target, shown: shown.clone() })
+            Ok(Self { dir: Arc::new(dir), grace, adopted, exchanges, in_target, shown: Arc::clone(&shown) })
         };
         open().map_err(Fault::at("open the stage of", &shown)).map_err(StageError::from)
     }
@@ -129,15 +132,22 @@ impl Stage {
     /// # Errors
     /// [`StageError::Full`] or [`StageError::Fault`].
     pub fn create(&self, id: &FileId, size: u64) -> Result<Staged, StageError> {
-        let part = part_name(id);
-        let made = match self.dir.create_file(&part) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                self.dir.remove_file(&part).and_then(|()| self.dir.create_file(&part))
-            }
-            made => made,
-        };
-        let file = made.map_err(|e| self.failed("create", &part, size, e))?;
-        Ok(self.staged(*id, size, file))
+        self.slot(id, size).create()
+    }
+
+    /// Where the content `id` of `size` bytes can be staged.
+    #[must_use]
+    pub fn slot(&self, id: &FileId, size: u64) -> Slot {
+        Slot { dir: Arc::clone(&self.dir), shown: Arc::clone(&self.shown), id: *id, size }
+    }
+
+    /// Whether nothing is here, whole or begun.
+    ///
+    /// # Errors
+    /// [`StageError::Fault`].
+    pub fn is_empty(&self) -> Result<bool, StageError> {
+        let names = self.dir.read_names().map_err(Fault::at("list the stage of", &self.shown))?;
+        Ok(names.is_empty())
     }
 
     /// Copies `source`, and keeps the copy if it is the content `id`; says whether it is. What cannot be read is not.
@@ -183,7 +193,7 @@ impl Stage {
     pub fn partial(&self, id: &FileId, size: u64) -> Result<Option<Staged>, StageError> {
         let part = part_name(id);
         match self.dir.open_file_rw(&part) {
-            Ok(file) => Ok(Some(self.staged(*id, size, file))),
+            Ok(file) => Ok(Some(Staged { slot: self.slot(id, size), file })),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(self.failed("open", &part, 0, e)),
         }
@@ -325,6 +335,13 @@ impl Stage {
         Ok(file)
     }
 
+    /// Stages `bytes`, which the caller has verified to be the content `id`, for change `number` of a switch.
+    pub(super) fn give(&self, id: &FileId, number: u64, bytes: &[u8], meta: &Meta) -> Result<File, StageError> {
+        let given = given_name(id, number);
+        let put = slot::put_file(&self.dir, &given, bytes, Some(meta));
+        put.map_err(|e| self.failed("copy", &given, bytes.len() as u64, e))
+    }
+
     /// Takes content back that was given to changes which will not be carried out. Only for who gave it: nothing may
     /// have been exchanged with it.
     pub(super) fn take_back(&self) -> Result<(), StageError> {
@@ -340,80 +357,6 @@ impl Stage {
             return full(&self.dir, needed);
         }
         let path = format!("{name} in the stage of {}", self.shown);
-        StageError::Fault(Fault { operation, path, source })
-    }
-
-    fn staged(&self, id: FileId, size: u64, file: File) -> Staged {
-        Staged { dir: Arc::clone(&self.dir), shown: self.shown.clone(), id, size, file }
-    }
-}
-
-/// Content that is being written. Dropping it keeps what was written, to be resumed.
-#[derive(Debug)]
-pub struct Staged {
-    dir: Arc<Dir>,
-    shown: String,
-    id: FileId,
-    size: u64,
-    file: File,
-}
-
-impl Staged {
-    /// The open file, for reading back and for writing in any other way.
-    #[must_use]
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// Bytes written so far, as the length of the file says.
-    ///
-    /// # Errors
-    /// [`StageError::Fault`].
-    pub fn written(&self) -> Result<u64, StageError> {
-        Ok(look_fd(&self.file).map_err(|e| self.failed("look at", e))?.key.size)
-    }
-
-    /// Writes `bytes` at `offset`.
-    ///
-    /// # Errors
-    /// [`StageError::Full`] or [`StageError::Fault`]; what was written before stays.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), StageError> {
-        self.file.write_all_at(bytes, offset).map_err(|e| self.failed("write", e))
-    }
-
-    /// Cuts off or adds zeros up to `size` bytes.
-    ///
-    /// # Errors
-    /// As [`write_at`](Self::write_at).
-    pub fn set_len(&self, size: u64) -> Result<(), StageError> {
-        self.file.set_len(size).map_err(|e| self.failed("resize", e))
-    }
-
-    /// Ends the writing. The caller has verified that this is the content of its id. With `meta` it gets the metadata of
-    /// the place where it will stand, as far as that is known; a change to another place gives it its own.
-    ///
-    /// # Errors
-    /// [`StageError::Fault`].
-    pub fn finish(self, meta: Option<&Meta>) -> Result<(), StageError> {
-        let renamed = self.dir.rename(&part_name(&self.id), &self.dir, &whole_name(&self.id), RenameFlags::empty());
-        // What is begun has to stay writable, so this comes last.
-        let dressed = renamed.and_then(|()| meta.map_or(Ok(()), |meta| set_meta_fd(self.file.as_fd(), meta)));
-        dressed.map_err(|e| self.failed("finish", e))
-    }
-
-    /// Removes what was written.
-    ///
-    /// # Errors
-    /// [`StageError::Fault`].
-    pub fn abandon(self) -> Result<(), StageError> {
-        self.dir.remove_file(&part_name(&self.id)).map_err(|e| self.failed("remove", e))
-    }
-
-    fn failed(&self, operation: &'static str, source: io::Error) -> StageError {
-        if is_full(&source) {
-            return full(&self.dir, self.size);
-        }
-        let path = format!("{} in the stage of {}", part_name(&self.id), self.shown);
         StageError::Fault(Fault { operation, path, source })
     }
 }
@@ -476,6 +419,8 @@ fn exchanges_names(dir: &Dir) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
 
     fn open() -> (tempfile::TempDir, Dir, Stage) {
@@ -512,8 +457,15 @@ mod tests {
         assert!(stage.has(&id(1)).unwrap() && stage.partial(&id(1), 10).unwrap().is_none());
         assert_eq!(left(&stage), [(id(1), Left::Whole, 8)]);
         stage.create(&id(1), 1).unwrap().abandon().unwrap();
+        let meta = Meta { mode: 0o400, mtime: crate::tree::entry::Mtime { seconds: 7, nanos: 9 } };
+        for bytes in [&b"at once"[..], b"and again"] {
+            stage.slot(&id(2), bytes.len() as u64).put(bytes, Some(&meta)).unwrap();
+            let look = look_fd(stage.open_whole(&id(2)).unwrap().unwrap()).unwrap();
+            assert_eq!((look.meta, look.key.size), (meta, bytes.len() as u64));
+        }
+        assert!(!stage.is_empty().unwrap());
         stage.clear().unwrap();
-        assert_eq!(left(&stage), []);
+        assert!(left(&stage).is_empty() && stage.is_empty().unwrap());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::ioctl_ficlone;
 
-use super::chunks::each_chunk;
+use super::chunks::{each_chunk, read_full};
 use crate::tree::chunker::Class;
 use crate::tree::hash::FileId;
 use crate::tree::list::{Chunk, ListBuilder};
@@ -18,6 +18,26 @@ use crate::tree::page::Discard;
 /// As `pread(2)`.
 pub fn file_id(file: &File, class: Class) -> io::Result<(FileId, u64)> {
     named(file, class, |_, _| Ok(()))
+}
+
+/// All that `file` holds if that is the content `id` of `size` bytes, cut as `class` says: for what is small.
+///
+/// # Errors
+/// As `pread(2)`.
+pub(super) fn read_all(file: &File, id: &FileId, size: usize, class: Class) -> io::Result<Option<Vec<u8>>> {
+    // One byte more shows that the file ends there.
+    let mut bytes = vec![0; size.saturating_add(1)];
+    let len = read_full(file, &mut bytes, 0)?;
+    bytes.truncate(len);
+    let mut list = ListBuilder::default();
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        let (chunk, more) = rest.split_at_checked(class.cut(rest)).unwrap_or((rest, &[]));
+        list.push(Chunk::of(chunk), &mut Discard).map_err(io::Error::other)?;
+        rest = more;
+    }
+    let (found, _) = list.finish(&mut Discard).map_err(io::Error::other)?;
+    Ok((len == size && found == *id).then_some(bytes))
 }
 
 /// Copies `source` into the empty file `target`, and gives the id and the length of

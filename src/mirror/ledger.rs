@@ -26,7 +26,7 @@ impl Step for Watch<'_> {
     }
 }
 
-/// Writes down what a switch has done, a few thousand files at a time, in a thread of its own: a switch may take long, and
+/// Writes down what a switch has done, a thousand files at a time, in a thread of its own: a switch may take long, and
 /// others write to the index too. A row is true as soon as its file stands there, whatever becomes of the rest.
 pub(super) struct Ledger<'scope> {
     /// Nanoseconds since 1970.
@@ -41,7 +41,7 @@ pub(super) struct Ledger<'scope> {
 type Rows = Vec<(TreePath, FileRow)>;
 
 /// Rows that are written in one batch.
-const ROWS: usize = 4_096;
+const ROWS: usize = 1_024;
 /// Batches that wait to be written.
 const BATCHES: usize = 4;
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::own::Own;
 use crate::disk::dir::Dir;
 use crate::disk::index::{Index, IndexError};
-use crate::disk::stage::{Stage, StageError, Staged};
+use crate::disk::stage::{Slot, Stage, StageError, Staged};
 use crate::protocol::fetch::{Have, Landing, Shelf, Wanted};
 use crate::tree::entry::Meta;
 use crate::tree::hash::{DirId, FileId, ID_LEN};
@@ -95,9 +95,9 @@ impl<'a> StageShelf<'a> {
 
 impl Shelf for StageShelf<'_> {
     fn begin(&mut self, wanted: &Wanted) -> io::Result<Box<dyn Landing>> {
-        let staged = self.stage.create(&wanted.id, wanted.size).map_err(io_error)?;
         let meta = self.metas.get(&wanted.id).copied();
-        Ok(Box::new(InStage { staged, meta, gathered: Vec::new(), written: 0 }))
+        let slot = self.stage.slot(&wanted.id, wanted.size);
+        Ok(Box::new(InStage { to: To::Slot(slot), meta, gathered: Vec::new(), written: 0 }))
     }
 
     fn basis(&mut self, path: &TreePath) -> Option<Rc<dyn Have>> {
@@ -123,17 +123,31 @@ fn io_error(error: StageError) -> io::Error {
     }
 }
 
-/// A staged file that is being written from its start.
+/// A file of the stage that is written from its start; one that is gathered as a whole is made when it is finished.
 struct InStage {
-    staged: Staged,
+    to: To,
     meta: Option<Meta>,
     gathered: Vec<u8>,
     written: u64,
 }
 
+enum To {
+    Slot(Slot),
+    File(Staged),
+    /// Making it failed.
+    Nowhere,
+}
+
 impl InStage {
     fn flush(&mut self) -> io::Result<()> {
-        self.staged.write_at(&self.gathered, self.written).map_err(io_error)?;
+        let staged = match std::mem::replace(&mut self.to, To::Nowhere) {
+            To::Slot(slot) => slot.create().map_err(io_error)?,
+            To::File(staged) => staged,
+            To::Nowhere => return Err(io::ErrorKind::NotFound.into()),
+        };
+        let written = staged.write_at(&self.gathered, self.written).map_err(io_error);
+        self.to = To::File(staged);
+        written?;
         self.written += self.gathered.len() as u64;
         self.gathered.clear();
         Ok(())
@@ -147,12 +161,21 @@ impl Landing for InStage {
     }
 
     fn finish(mut self: Box<Self>) -> io::Result<()> {
-        self.flush()?;
-        self.staged.finish(self.meta.as_ref()).map_err(io_error)
+        if matches!(self.to, To::File(_)) {
+            self.flush()?;
+        }
+        let (to, meta) = (self.to, self.meta.as_ref());
+        match to {
+            To::Slot(slot) => slot.put(&self.gathered, meta).map_err(io_error),
+            To::File(staged) => staged.finish(meta).map_err(io_error),
+            To::Nowhere => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     fn discard(self: Box<Self>) {
-        if let Err(error) = self.staged.abandon() {
+        if let To::File(staged) = self.to
+            && let Err(error) = staged.abandon()
+        {
             tracing::warn!(%error, "cannot remove what was staged in vain");
         }
     }

@@ -171,6 +171,7 @@ fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>, mut pass: Option<SyncSender
     let task = work.task;
     let reader = task.index.reader().map_err(index_failure)?;
     let mut seen = HashSet::new();
+    let is_fresh = task.stage.is_empty().map_err(|e| stage_failure(&e))?;
     let (mut group, mut bytes) = (Vec::new(), 0);
     let mut slicer = Slicer::new();
     let mut here = Taken::default();
@@ -179,7 +180,7 @@ fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>, mut pass: Option<SyncSender
         if work.stopped() {
             break;
         }
-        match task.job(&reader, &change, &mut seen)? {
+        match task.job(&reader, &change, &mut seen, is_fresh)? {
             Found::Nothing => {}
             Found::Here(size) => here.from_files += size,
             Found::Staged(size) => here.from_stage += size,
@@ -215,8 +216,14 @@ fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>, mut pass: Option<SyncSender
 }
 
 impl Task<'_> {
-    /// The job for one change, if its content is nowhere here.
-    fn job(&self, reader: &Reader, change: &Change, seen: &mut HashSet<FileId>) -> Result<Found, Failure> {
+    /// The job for one change, if its content is nowhere here. Of what was not seen nothing is in a stage that `is_fresh`.
+    fn job(
+        &self,
+        reader: &Reader,
+        change: &Change,
+        seen: &mut HashSet<FileId>,
+        is_fresh: bool,
+    ) -> Result<Found, Failure> {
         let Some(Entry { body: Body::File { size, class, id }, meta, .. }) = &change.new else {
             return Ok(Found::Nothing);
         };
@@ -230,8 +237,7 @@ impl Task<'_> {
         if !seen.insert(*id) {
             return Ok(Found::Here(*size));
         }
-        let staged = self.stage.has(id).map_err(|e| stage_failure(&e))?;
-        if staged {
+        if !is_fresh && self.stage.has(id).map_err(|e| stage_failure(&e))? {
             return Ok(Found::Staged(*size));
         }
         if self.local != empty() && !reader.paths_of(self.module, id, 1).map_err(index_failure)?.is_empty() {
@@ -241,7 +247,8 @@ impl Task<'_> {
             return Ok(Found::Sown(*size));
         }
         let several_chunks = *size > class.sizes().0 as u64;
-        let begun = several_chunks && self.stage.partial(id, *size).map_err(|e| stage_failure(&e))?.is_some();
+        let begun =
+            several_chunks && !is_fresh && self.stage.partial(id, *size).map_err(|e| stage_failure(&e))?.is_some();
         // Data that is packed shares whole chunks or nothing.
         let in_place = *class == Class::Fine && *size >= REBUILT_FROM;
         let small = (*size).min(old.map_or(*size, |old| old.0)) <= UNLISTED_TO;

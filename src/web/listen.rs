@@ -5,12 +5,14 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, getrlimit};
 use socket2::SockRef;
@@ -126,7 +128,18 @@ where
 {
     tune(&stream);
     let stream = TokioIo::new(Metered::new(stream, bounds.rate, forget));
-    let served = http1::Builder::new()
+    // Whether the end of the connection is the end of the answer.
+    let ends_answer = AtomicBool::new(false);
+    let serve = |request: Request<Incoming>| {
+        let has_chunks = request.version() >= Version::HTTP_11;
+        let (answer, ends_answer) = (serve(peer, request), &ends_answer);
+        async move {
+            let answer = answer.await?;
+            ends_answer.store(!has_chunks && answer.body().size_hint().exact().is_none(), Relaxed);
+            Ok::<_, Infallible>(answer)
+        }
+    };
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.head_time)
         .max_headers(HEADERS_MAX)
@@ -134,10 +147,13 @@ where
         .max_buf_size(2 * HEAD_MAX)
         // Whoever has asked may close their sending side, and is answered all the same (RFC 9112 section 9.6).
         .half_close(true)
-        .serve_connection(stream, service_fn(|request| serve(peer, request)))
-        .await;
-    if let Err(error) = served {
+        .serve_connection(stream, service_fn(serve));
+    if let Err(error) = (&mut connection).await {
         tracing::debug!(%peer, %error, "a connection was broken off");
+        // An answer that breaks off must not look like one that came to its end.
+        if ends_answer.load(Relaxed) {
+            connection.into_parts().io.into_inner().give_up();
+        }
     }
     drop(visit);
 }
@@ -161,7 +177,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::web::body::Body;
+    use crate::web::body::{Body, Lanes, Source, Streamed};
 
     fn bounds() -> Bounds {
         Bounds {
@@ -238,6 +254,36 @@ mod tests {
             stream.shutdown().await.unwrap();
             let answer = rest(&mut stream).await;
             assert_eq!(answer.starts_with(b"HTTP/1.") && answer.len() > LEN, answered, "{asked:?}: {}", answer.len());
+        }
+    }
+
+    /// Some bytes, and an error.
+    struct Broken(bool);
+
+    impl Source for Broken {
+        fn next(&mut self, want: usize) -> io::Result<Option<Vec<u8>>> {
+            if std::mem::replace(&mut self.0, true) {
+                Err(io::ErrorKind::InvalidData.into())
+            } else {
+                Ok(Some(vec![b'x'; want]))
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_not_taken_for_a_whole_one() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let serve = |_, _| async {
+            Ok(Answer::new(Body::Stream(Streamed::new(Box::new(Broken(false)), None, Lanes::default()))))
+        };
+        tokio::spawn(run(socket, bounds(), Arc::default(), serve));
+        for asked in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(asked.as_bytes()).await.unwrap();
+            let mut bytes = Vec::new();
+            let ended = stream.read_to_end(&mut bytes).await;
+            assert!(ended.is_err() || !bytes.ends_with(b"0\r\n\r\n") && asked.contains("1.1"), "{asked}: {ended:?}");
         }
     }
 

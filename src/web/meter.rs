@@ -72,8 +72,13 @@ impl<S> Metered<S> {
         Self { stream, account, alarm: None, given_up }
     }
 
-    fn slow(&self) -> Poll<io::Result<usize>> {
+    /// Makes the end of the connection one that its reader can tell from an orderly one.
+    pub fn give_up(&self) {
         (self.given_up)(&self.stream);
+    }
+
+    fn slow(&self) -> Poll<io::Result<usize>> {
+        self.give_up();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader takes too little")))
     }
 

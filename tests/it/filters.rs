@@ -114,6 +114,26 @@ fn rules_are_kept_and_others_take_their_place() {
 }
 
 #[test]
+fn what_the_node_leaves_out_is_no_loss_of_the_root() {
+    let world = World::new(|tree| {
+        (0..1_500).for_each(|i| put(tree, &format!("much/{i}"), b"x"));
+        (0..1_600).for_each(|i| put(tree, &format!("docs/{i}"), b"x"));
+    });
+    let sync = |more: &[&str]| world.sync_with("node", &world.address(), more);
+    sync(&[]).expect(0);
+    sync(&["--include", "/docs/***", "--delete-excluded"]).expect(0);
+    has(&world, "node", |path| path.starts_with("much"), "the rest is removed");
+    // What the root loses of the part is guarded as before.
+    for i in 0..1_200 {
+        fs::remove_file(world.tree().join(format!("docs/{i}"))).unwrap();
+    }
+    world.publish_allowed().expect(0);
+    put(&world.tree(), "docs/new", b"x");
+    world.publish().expect(0);
+    sync(&[]).expect_failure(25);
+}
+
+#[test]
 fn only_includes_leave_the_rest_out() {
     let world = World::new(fill);
     world.sync_with("node", &world.address(), &["--include", "/docs/deep"]).expect(0);

@@ -5,7 +5,7 @@ use std::io;
 
 use super::order::{Moves, Places, rebase};
 use super::{Plan, PublishError};
-use crate::disk::dir::Found;
+use crate::disk::dir::{Found, StatKey};
 use crate::tree::diff::Change;
 use crate::tree::entry::{Body, Entry};
 use crate::tree::hash::DirId;
@@ -17,6 +17,8 @@ const DIRECTORIES_MAX: usize = 1 << 16;
 const REMOVED_MAX: usize = 1 << 20;
 /// Bytes of a path's hash by which it is remembered: nobody can find two paths with the same.
 const MARK_LEN: usize = 16;
+/// Staged files that are not looked at again before they are moved: 40 bytes for each.
+const KEYS_MAX: usize = 8_192;
 
 /// What a switch needs to know beside the plan and the stage.
 #[derive(Debug, Default)]
@@ -26,8 +28,34 @@ pub struct Prepared {
     pub(super) work: Work,
     moved_from: HashSet<TreePath>,
     removed: HashSet<[u8; MARK_LEN]>,
-    /// Numbers of the changes that take content under its id alone, ascending: new files. Others have a file with their number.
-    pub(super) wholes: Vec<u64>,
+    pub(super) wholes: Wholes,
+}
+
+/// Changes that take content under its id alone: new files. Others have a file with their number.
+#[derive(Debug, Default)]
+pub(super) struct Wholes {
+    /// Ascending.
+    numbers: Vec<u64>,
+    /// What was seen of the first of them.
+    keys: Vec<StatKey>,
+}
+
+impl Wholes {
+    pub(super) fn push(&mut self, number: u64, key: StatKey) {
+        self.numbers.push(number);
+        if self.keys.len() < KEYS_MAX {
+            self.keys.push(key);
+        }
+    }
+
+    /// What was seen of the content for change `number`, if that was kept; nothing at all if it takes none.
+    #[allow(
+        clippy::option_option,
+        reason = "a change that takes nothing is another answer than a key that was not kept"
+    )]
+    pub(super) fn key(&self, number: u64) -> Option<Option<StatKey>> {
+        self.numbers.binary_search(&number).ok().map(|at| self.keys.get(at).copied())
+    }
 }
 
 impl Prepared {
@@ -35,11 +63,6 @@ impl Prepared {
     #[must_use]
     pub fn moved_directories(&self) -> usize {
         self.moves.len()
-    }
-
-    /// Whether change `number` takes content under its id alone.
-    pub(super) fn takes_whole(&self, number: u64) -> bool {
-        self.wholes.binary_search(&number).is_ok()
     }
 
     /// Whether the changes take anything away.

@@ -67,6 +67,12 @@ impl<'p, 'a> Hands<'p, 'a> {
                 renamed.map_err(|e| self.plan.failed("publish", path, e))?;
                 self.put(given, change)
             }
+            Err(e) if e.kind() == io::ErrorKind::NotFound && matches!(stage.dir.look(whole), Ok(None)) => {
+                let Some(Body::File { id, .. }) = change.new.as_ref().map(|new| &new.body) else {
+                    return Err(self.plan.failed("publish", path, e));
+                };
+                Err(PublishError::Missing { path: path.clone(), id: *id })
+            }
             put => put.map_err(|e| self.plan.failed("publish", path, e)),
         }
     }

@@ -8,14 +8,14 @@ use std::thread::{ScopedJoinHandle, available_parallelism};
 
 use rustix::fs::RenameFlags;
 
-use super::gather::{Prepared, gather};
+use super::gather::{Prepared, Wholes, gather};
 use super::order::{Moved, Places, turns};
 use super::{Plan, PublishError};
 use crate::disk::dir::{Found, StatKey, look_fd, set_meta_fd};
 use crate::disk::fault::is_full;
 use crate::disk::grace::Batch;
 use crate::disk::stage::{Stage, StageError, copy_name, given_name, whole_name};
-use crate::disk::verify::copy;
+use crate::disk::verify::{copy, read_all};
 use crate::tree::chunker::Class;
 use crate::tree::diff::Change;
 use crate::tree::entry::{Body, Entry, Meta};
@@ -46,7 +46,7 @@ pub fn prepare(plan: &Plan<'_>) -> Result<Prepared, PublishError> {
         places: Places::new(plan.target),
         empty: list::file_id(&[]).map_err(|e| PublishError::Changes(io::Error::other(e)))?,
         uses: HashMap::new(),
-        wholes: Vec::new(),
+        wholes: Wholes::default(),
         copies: Vec::new(),
         files: Vec::new(),
         many: false,
@@ -75,6 +75,8 @@ pub fn prepare(plan: &Plan<'_>) -> Result<Prepared, PublishError> {
 /// Copies that are made together, and threads that make them.
 const COPIES_MAX: usize = 64;
 const COPY_THREADS_MAX: usize = 4;
+/// Bytes of a file that is copied through the memory, where sharing its bytes on the disk would gain nothing.
+const SMALL: usize = 16 * 1024;
 /// Bytes of a file id by which its uses are counted.
 const USE_LEN: usize = 16;
 
@@ -96,10 +98,9 @@ struct Staging<'p, 'a> {
     empty: FileId,
     /// By the beginning of the file id: some 50 bytes for a changed file.
     uses: HashMap<[u8; USE_LEN], Use>,
-    /// Numbers of the changes that take what waits under their id alone.
-    wholes: Vec<u64>,
-    /// Copies to be made of it for others.
-    copies: Vec<(Wanted, TreePath)>,
+    wholes: Wholes,
+    /// Copies to be made, each of an open file.
+    copies: Vec<(File, Wanted, TreePath)>,
     /// Files to flush, while they are few.
     files: Vec<File>,
     many: bool,
@@ -131,19 +132,19 @@ impl Staging<'_, '_> {
         if self.promise(&wanted.id, &gone) {
             return Ok(());
         }
-        let uses = self.uses.get(&use_key(id));
-        if uses.is_some_and(|uses| uses.whole) {
-            self.copies.push((wanted, change.path.clone()));
-            return if self.copies.len() < COPIES_MAX { Ok(()) } else { self.make_copies() };
-        }
-        if let Some(given) = uses.and_then(|uses| uses.given).map(|number| given_name(id, number)) {
-            let source = self.plan.stage.open_any(&given)?;
-            if self.copy_of(source.as_ref(), &wanted, &change.path)? {
-                return Ok(());
-            }
-        }
-        let holders = if gone.is_empty() { self.holders(change, id) } else { gone };
-        self.copy_any(&holders, &wanted, &change.path)
+        let source = match self.uses.get(&use_key(id)) {
+            Some(Use { whole: true, .. }) => self.plan.stage.open_whole(id)?,
+            Some(Use { given: Some(number), .. }) => self.plan.stage.open_any(&given_name(id, *number))?,
+            _ => None,
+        };
+        let local = || {
+            let holders = if gone.is_empty() { self.holders(change, id) } else { gone };
+            holders.iter().find_map(|(from, key)| self.open_local(from, key))
+        };
+        let missing = || PublishError::Missing { path: change.path.clone(), id: *id };
+        let source = source.or_else(local).ok_or_else(missing)?;
+        self.copies.push((source, wanted, change.path.clone()));
+        if self.copies.len() < COPIES_MAX { Ok(()) } else { self.make_copies() }
     }
 
     /// Local files that should have the content of a change.
@@ -155,35 +156,28 @@ impl Staging<'_, '_> {
         holders
     }
 
-    /// Copies the first of `holders` that still has the content.
-    fn copy_any(
-        &mut self,
-        holders: &[(TreePath, StatKey)],
-        wanted: &Wanted,
-        path: &TreePath,
-    ) -> Result<(), PublishError> {
-        for (from, key) in holders {
-            if self.copy_local(from, key, wanted, path)? {
+    /// Copies the first local file that has the content of its id: what was to be copied had not.
+    fn copy_any(&mut self, wanted: &Wanted, path: &TreePath) -> Result<(), PublishError> {
+        let own = (self.plan.known)(path).map(|key| (path.clone(), key));
+        for (from, key) in (self.plan.holders)(&wanted.id).into_iter().chain(own) {
+            if let Some(source) = self.open_local(&from, &key)
+                && self.copy_of(Some(&source), wanted, path)?
+            {
                 return Ok(());
             }
         }
         Err(PublishError::Missing { path: path.clone(), id: wanted.id })
     }
 
-    /// Makes the copies that are wanted of what waits under an id alone: they are many where a tree holds the same file in many
-    /// places, so each thread makes a part.
+    /// Makes the copies that are wanted: they are many where a tree holds the same file in many places, so each thread makes
+    /// a part.
     fn make_copies(&mut self) -> Result<(), PublishError> {
-        let (stage, empty, mut copies) = (self.plan.stage, self.empty, Vec::new());
-        for (wanted, path) in std::mem::take(&mut self.copies) {
-            self.plan.step("copy for", &path)?;
-            // Here, as a file that nobody may read is made readable for a moment.
-            copies.push((stage.open_whole(&wanted.id)?, wanted, path));
+        let (stage, empty, copies) = (self.plan.stage, self.empty, std::mem::take(&mut self.copies));
+        for (.., path) in &copies {
+            self.plan.step("copy for", path)?;
         }
         let threads = available_parallelism().map_or(1, NonZero::get).min(COPY_THREADS_MAX);
-        let make = |copy: &(Option<File>, Wanted, TreePath)| match copy {
-            (Some(source), wanted, _) => copy_whole(stage, empty, source, wanted),
-            (None, ..) => Ok(None),
-        };
+        let make = |(source, wanted, _): &(File, Wanted, TreePath)| copy_whole(stage, empty, source, wanted);
         let made = std::thread::scope(|scope| {
             let parts = copies.chunks(copies.len().div_ceil(threads).max(1));
             let threads: Vec<_> = parts.map(|part| scope.spawn(move || part.iter().map(make).collect())).collect();
@@ -192,8 +186,11 @@ impl Staging<'_, '_> {
         })?;
         for ((_, wanted, path), made) in copies.iter().zip(made.into_iter().flatten()) {
             match made? {
-                Some(file) => keep_few(&mut self.files, &mut self.many, file),
-                None => self.copy_any(&(self.plan.holders)(&wanted.id), wanted, path)?,
+                Some(file) => {
+                    self.uses.entry(use_key(&wanted.id)).or_default().given = Some(wanted.number);
+                    keep_few(&mut self.files, &mut self.many, file);
+                }
+                None => self.copy_any(wanted, path)?,
             }
         }
         Ok(())
@@ -210,15 +207,17 @@ impl Staging<'_, '_> {
         let failed = |e| stage.failed("stage", &whole, 0, e);
         let Some(look) = stage.dir.look(&whole).map_err(failed)? else { return Ok(false) };
         self.plan.step("stage", &change.path)?;
+        let mut key = look.key;
         if !self.many || look.meta != wanted.meta {
             let Some(file) = stage.open_whole(&wanted.id)? else { return Ok(false) };
             set_meta_fd(std::os::fd::AsFd::as_fd(&file), &wanted.meta).map_err(failed)?;
+            key = look_fd(&file).map_err(failed)?.key;
             keep_few(&mut self.files, &mut self.many, file);
         }
         let uses = self.uses.entry(use_key(&wanted.id)).or_default();
         if change.old.is_none() {
             uses.whole = true;
-            self.wholes.push(wanted.number);
+            self.wholes.push(wanted.number, key);
         } else {
             let given = given_name(&wanted.id, wanted.number);
             stage.dir.rename(&whole, &stage.dir, &given, RenameFlags::empty()).map_err(failed)?;
@@ -250,18 +249,11 @@ impl Staging<'_, '_> {
         false
     }
 
-    /// Copies a local file if it is still as it was scanned and has the content it should have.
-    fn copy_local(
-        &mut self,
-        from: &TreePath,
-        key: &StatKey,
-        wanted: &Wanted,
-        path: &TreePath,
-    ) -> Result<bool, PublishError> {
+    /// A local file, if it is still as it was scanned. One that cannot be opened or was changed is no source; there may be
+    /// others.
+    fn open_local(&self, from: &TreePath, key: &StatKey) -> Option<File> {
         let unchanged = |file: &File| look_fd(file).is_ok_and(|look| look.key == *key);
-        // A file that cannot be opened or was changed is no source; there may be others.
-        let Some(source) = self.plan.target.open_file_at(from).ok().filter(unchanged) else { return Ok(false) };
-        self.copy_of(Some(&source), wanted, path)
+        self.plan.target.open_file_at(from).ok().filter(unchanged)
     }
 
     /// Copies `source`, or nothing at all, into the stage for the change; false if it is not the content of its id.
@@ -275,9 +267,9 @@ impl Staging<'_, '_> {
         Ok(true)
     }
 
-    /// Makes the stage durable, or empties it: after a failed flush nobody knows what reached the disk. Gives the numbers of
-    /// the changes that take what waits under their id alone.
-    fn flush(self) -> Result<Vec<u64>, PublishError> {
+    /// Makes the stage durable, or empties it: after a failed flush nobody knows what reached the disk. Gives the changes that
+    /// take what waits under their id alone.
+    fn flush(self) -> Result<Wholes, PublishError> {
         let stage = self.plan.stage;
         if self.files.is_empty() && !self.many {
             return Ok(self.wholes);
@@ -301,6 +293,12 @@ fn broken_off() -> PublishError {
 
 /// Makes a copy of `source` and gives it to its change; nothing if it is not the content of its id.
 fn copy_whole(stage: &Stage, empty: FileId, source: &File, wanted: &Wanted) -> Result<Option<File>, StageError> {
+    if let Some(size) = usize::try_from(wanted.size).ok().filter(|size| *size <= SMALL) {
+        let read = read_all(source, &wanted.id, size, wanted.class);
+        let give = |bytes: Vec<u8>| stage.give(&wanted.id, wanted.number, &bytes, &wanted.meta);
+        // What cannot be read is no source.
+        return read.ok().flatten().map(give).transpose();
+    }
     let Some(target) = make_copy(stage, empty, Some(source), wanted)? else { return Ok(None) };
     give(stage, wanted)?;
     Ok(Some(target))

@@ -4,12 +4,12 @@ use super::gather::Prepared;
 use super::order::{Moved, Pending, Turn, turns};
 use super::place::{Hands, is_unmoved};
 use super::{Plan, PublishError, Switched, Witness};
-use crate::disk::dir::Found;
+use crate::disk::dir::{Found, StatKey};
 use crate::disk::grace::rename_new;
 use crate::disk::stage::{given_name, own_name, whole_name};
 use crate::tree::diff::Change;
 use crate::tree::entry::{Body, Entry, Meta};
-use crate::tree::name::TreePath;
+use crate::tree::name::{Name, TreePath};
 
 /// Makes the new tree visible. The plan is the one that was prepared, and nothing has used the stage in between.
 ///
@@ -113,32 +113,42 @@ fn file(hands: &mut Hands<'_, '_>, turn: &Turn) -> Result<(), PublishError> {
     if turn.moved != Moved::Apart {
         return Ok(());
     }
-    let (stage, given) = (&hands.plan.stage.dir, given_name(id, turn.number));
-    let whole = hands.prepared.takes_whole(turn.number).then(|| whole_name(id));
-    let staged = whole.as_ref().unwrap_or(&given);
-    let failed = |e| hands.plan.failed("look at the content of", path, e);
-    let mut look = stage.look(staged).map_err(failed)?;
-    if look.is_none() {
-        if is_metadata_only(&turn.change) {
-            return Ok(());
+    let given = given_name(id, turn.number);
+    let before = match hands.prepared.wholes.key(turn.number) {
+        Some(key) => {
+            let whole = whole_name(id);
+            let before = key.map_or_else(|| look_staged(hands, &whole, path), |key| Ok(Some(key)))?;
+            hands.put_new(&whole, &given, &turn.change)?;
+            before
         }
-        if whole.is_some() || !hands.take(&given, path, entry)? {
-            return Err(PublishError::Missing { path: path.clone(), id: *id });
+        None => {
+            let mut before = look_staged(hands, &given, path)?;
+            if before.is_none() {
+                if is_metadata_only(&turn.change) {
+                    return Ok(());
+                }
+                if !hands.take(&given, path, entry)? {
+                    return Err(PublishError::Missing { path: path.clone(), id: *id });
+                }
+                before = look_staged(hands, &given, path)?;
+            }
+            hands.put(&given, &turn.change)?;
+            before
         }
-        look = stage.look(&given).map_err(|e| hands.plan.failed("look at the content of", path, e))?;
-    }
-    match &whole {
-        Some(whole) => hands.put_new(whole, &given, &turn.change)?,
-        None => hands.put(&given, &turn.change)?,
-    }
+    };
     count_put(hands, &turn.change);
     // Renaming has changed the key; a local user may have changed more.
-    if let (Some(before), Some(now)) = (look, hands.look(path)?)
-        && is_unmoved(&now.key, &before.key)
+    if let (Some(before), Some(now)) = (before, hands.look(path)?)
+        && is_unmoved(&now.key, &before)
     {
         hands.witness.published(path, entry, now.key);
     }
     Ok(())
+}
+
+fn look_staged(hands: &Hands<'_, '_>, staged: &Name, path: &TreePath) -> Result<Option<StatKey>, PublishError> {
+    let look = hands.plan.stage.dir.look(staged);
+    Ok(look.map_err(|e| hands.plan.failed("look at the content of", path, e))?.map(|look| look.key))
 }
 
 fn links(hands: &mut Hands<'_, '_>, turn: &Turn) -> Result<(), PublishError> {

@@ -52,6 +52,8 @@ impl Session<'_> {
     pub(super) fn count(&self, local: &Local, aim: Built, totals: &mut Totals) -> Result<(), Failure> {
         let reader = self.node.index.reader().map_err(index_failure)?;
         let (mut bytes, mut files) = (0u64, 0u64);
+        let left_out = self.node.filter.exclude()?;
+        let mut unwanted = 0u64;
         for change in self.differences.between(&*reader, local.top.id, aim.id) {
             let change = change.map_err(page_failure)?;
             self.check_known(&change.path, change.new.as_ref())?;
@@ -64,7 +66,17 @@ impl Session<'_> {
                         (bytes, files) = (bytes.saturating_add(size), files + 1);
                     }
                 }
-                (Some(old), None) => totals.removed = totals.removed.saturating_add(old.totals().0),
+                (Some(old), None) => {
+                    let (entries, _) = old.totals();
+                    totals.removed = totals.removed.saturating_add(entries);
+                    if change
+                        .path
+                        .split_last()
+                        .is_some_and(|(at, name)| left_out.leaves_out(&at, &name, old.is_directory()))
+                    {
+                        unwanted = unwanted.saturating_add(entries);
+                    }
+                }
                 (Some(old), Some(new)) => {
                     totals.updated += u64::from(!(old.is_directory() && new.is_directory()));
                     if let Body::File { size, id, .. } = new.body
@@ -79,7 +91,7 @@ impl Session<'_> {
         }
         self.monitor.phase(Phase::Fetching);
         self.monitor.total(files, bytes);
-        self.guard(local, aim, totals.removed)?;
+        self.guard(local, aim, totals.removed, unwanted)?;
         // What is here may be moved and need no room, so this refuses only what cannot fit.
         self.stage.room(self.missing_bytes(bytes)?).map_err(|e| stage_failure(&e))
     }
@@ -104,14 +116,16 @@ impl Session<'_> {
         Err(Failure::new(Exit::Partial, format!("cannot sync {}", self.name), why, "update mirra"))
     }
 
-    fn guard(&self, local: &Local, aim: Built, removed: u64) -> Result<(), Failure> {
+    /// Refuses to remove what the root has lost, if that is much. Of what is removed, `unwanted` entries are left out by the
+    /// node's own rules, and stay no matter of the root's.
+    fn guard(&self, local: &Local, aim: Built, removed: u64, unwanted: u64) -> Result<(), Failure> {
         let head = &self.belief.head;
         // What was never whole cannot be lost; what a first sync removes is put aside, or was begun by it.
         if head.allow_delete || !self.settled || self.published.is_none() {
             return Ok(());
         }
-        let had = local.top.entries;
-        let lost = removed.min(had.saturating_sub(aim.entries));
+        let had = local.top.entries.saturating_sub(unwanted);
+        let lost = removed.saturating_sub(unwanted).min(had.saturating_sub(aim.entries));
         if lost <= DELETE_ENTRIES || lost.saturating_mul(100) <= had.saturating_mul(DELETE_PERCENT) {
             return Ok(());
         }

@@ -83,6 +83,31 @@ fn a_source_that_lies_about_its_content_is_not_copied() {
 }
 
 #[test]
+fn content_that_vanishes_before_it_is_moved_is_fetched_again() {
+    let place = Place::holding(&dir([]));
+    let new = dir([("a", file("1")), ("b", file("2"))]);
+    let act = || place.stage().clear().unwrap();
+    let (result, heard) = meddle(&place, &new, "publish", &act);
+    assert!(matches!(result, Err(PublishError::Missing { path: missing, .. }) if missing == path("a")));
+    assert!(heard.published.is_empty() && place.key(&path("b")).is_none());
+    place.check_becomes(&new);
+}
+
+#[test]
+fn content_that_is_written_to_before_it_is_moved_gets_no_row() {
+    let place = Place::holding(&dir([]));
+    let new = dir([("a", file("1")), ("b", file("2"))]);
+    let act = || {
+        let whole = Name::new(content_id(b"2").to_string().as_bytes()).unwrap();
+        place.stage().dir.open_file_rw(&whole).unwrap().write_all(b"?").unwrap();
+    };
+    let (result, heard) = meddle(&place, &new, "publish", &act);
+    assert_eq!(result.unwrap().created, 2);
+    let rows: Vec<_> = heard.published.iter().map(|(path, ..)| path.clone()).collect();
+    assert_eq!(rows, [path("a")]);
+}
+
+#[test]
 fn a_promised_source_that_changes_is_not_published() {
     let place = Place::holding(&dir([("a", file("right"))]));
     let new = dir([("b", file("right")), ("c", link("x"))]);
