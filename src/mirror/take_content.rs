@@ -91,6 +91,8 @@ enum Found {
     Nothing,
     /// So many bytes stand here at another path.
     Here(u64),
+    /// So many bytes were found or are on their way for another path.
+    Again(u64),
     /// So many bytes are staged.
     Staged(u64),
     /// So many bytes were copied from a seed, and are staged now.
@@ -183,7 +185,14 @@ fn feed(work: &Work<'_>, give: SyncSender<Vec<Job>>, mut pass: Option<SyncSender
         match task.job(&reader, &change, &mut seen, is_fresh)? {
             Found::Nothing => {}
             Found::Here(size) => here.from_files += size,
-            Found::Staged(size) => here.from_stage += size,
+            Found::Again(size) => {
+                here.from_files += size;
+                task.monitor.advance(1, size);
+            }
+            Found::Staged(size) => {
+                here.from_stage += size;
+                task.monitor.advance(1, size);
+            }
             Found::Sown(size) => {
                 here.from_seed += size;
                 task.monitor.advance(1, size);
@@ -235,7 +244,7 @@ impl Task<'_> {
             return Ok(Found::Nothing);
         }
         if !seen.insert(*id) {
-            return Ok(Found::Here(*size));
+            return Ok(Found::Again(*size));
         }
         if !is_fresh && self.stage.has(id).map_err(|e| stage_failure(&e))? {
             return Ok(Found::Staged(*size));

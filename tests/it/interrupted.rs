@@ -17,7 +17,7 @@ use crate::fixture::{
 
 /// What a proxy does with the bytes that come from the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trick {
+pub(crate) enum Trick {
     /// Nothing but to count them.
     Count,
     /// Says so when so many have come, and lets no more through.
@@ -54,28 +54,32 @@ impl Way {
     }
 }
 
-/// A proxy in front of a root, for one connection.
-struct Proxy {
-    address: String,
+/// A proxy in front of a root. The places of a trick are those of all its connections in their order.
+pub(crate) struct Proxy {
+    pub(crate) address: String,
     way: Arc<Way>,
 }
 
 impl Proxy {
-    fn start(root: &str, trick: Trick) -> Self {
+    pub(crate) fn start(root: &str, trick: Trick) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let way = Arc::new(Way::default());
         let (told, root) = (way.clone(), root.to_owned());
         std::thread::spawn(move || {
-            let (node, _) = listener.accept().ok()?;
-            let root = TcpStream::connect(root).ok()?;
-            let (from_node, to_root) = (node.try_clone().ok()?, root.try_clone().ok()?);
-            std::thread::spawn(move || pass(from_node, to_root));
-            let ended = relay(&root, &node, trick, &told);
-            for end in [&root, &node] {
-                let _ = end.shutdown(Shutdown::Both);
+            for node in listener.incoming().flatten() {
+                let (told, root) = (told.clone(), root.clone());
+                std::thread::spawn(move || {
+                    let root = TcpStream::connect(root).ok()?;
+                    let (from_node, to_root) = (node.try_clone().ok()?, root.try_clone().ok()?);
+                    std::thread::spawn(move || pass(from_node, to_root));
+                    let ended = relay(&root, &node, trick, &told);
+                    for end in [&root, &node] {
+                        let _ = end.shutdown(Shutdown::Both);
+                    }
+                    ended
+                });
             }
-            ended
         });
         Self { address, way }
     }

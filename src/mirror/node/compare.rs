@@ -7,7 +7,6 @@ use crate::disk::index::Reader;
 use crate::disk::stage::Left;
 use crate::disk::verify::file_id;
 use crate::mirror::failure::{Exit, Failure};
-use crate::mirror::monitor::Phase;
 use crate::mirror::take_content::stage_failure;
 use crate::mirror::take_tree::{index_failure, page_failure};
 use crate::tree::dir::Built;
@@ -48,8 +47,8 @@ impl Session<'_> {
         Ok(true)
     }
 
-    /// Counts what will happen, and stops where too much would be removed.
-    pub(super) fn count(&self, local: &Local, aim: Built, totals: &mut Totals) -> Result<(), Failure> {
+    /// Counts what will happen, and stops where too much would be removed. Gives how many files have to come, and their bytes.
+    pub(super) fn count(&self, local: &Local, aim: Built, totals: &mut Totals) -> Result<(u64, u64), Failure> {
         let reader = self.node.index.reader().map_err(index_failure)?;
         let (mut bytes, mut files) = (0u64, 0u64);
         let left_out = self.node.filter.exclude()?;
@@ -89,11 +88,10 @@ impl Session<'_> {
                 (None, None) => {}
             }
         }
-        self.monitor.phase(Phase::Fetching);
-        self.monitor.total(files, bytes);
         self.guard(local, aim, totals.removed, unwanted)?;
         // What is here may be moved and need no room, so this refuses only what cannot fit.
-        self.stage.room(self.missing_bytes(bytes)?).map_err(|e| stage_failure(&e))
+        self.stage.room(self.missing_bytes(bytes)?).map_err(|e| stage_failure(&e))?;
+        Ok((files, bytes))
     }
 
     /// Whether the last scan saw a local file of this content.

@@ -373,9 +373,7 @@ impl Session<'_> {
             if self.is_wanted(&local, aim) {
                 break;
             }
-            if round == 0 {
-                self.count(&local, aim, &mut totals)?;
-            }
+            let coming = if round == 0 { Some(self.count(&local, aim, &mut totals)?) } else { None };
             self.check_stage(&local, aim)?;
             if let Some(pack) = pack.filter(|_| round == 0) {
                 self.unpack(pack)?;
@@ -390,7 +388,7 @@ impl Session<'_> {
                 self.take_over()?;
             }
             let placing = at_once.then(|| self.placing(Removed::Grace));
-            self.take_content(&local, aim, goal.base, placing.as_ref(), &mut totals.content)?;
+            self.take_content(&local, aim, goal.base, placing.as_ref(), coming, &mut totals.content)?;
             *known = None;
             if at_once {
                 local = self.survey(Some(aim.id))?;
@@ -460,16 +458,21 @@ impl Session<'_> {
         self.node.seeds.iter().map(|seed| seed.sow(self.node.index, self.name, &classes, self.monitor)).collect()
     }
 
+    /// Gets what is missing; `coming` are the files and bytes that it is, where that was counted.
     fn take_content(
         &self,
         local: &Local,
         aim: Built,
         base: Option<KnownBase>,
         placing: Option<&Placing<'_>>,
+        coming: Option<(u64, u64)>,
         sources: &mut Sources,
     ) -> Result<(), Setback> {
         let seeds = self.sow(aim)?;
         self.monitor.phase(Phase::Fetching);
+        if let Some((files, bytes)) = coming {
+            self.monitor.total(files, bytes);
+        }
         let task = Task { placing, ..self.task(local, aim, base, &seeds) };
         let taken = take_content(&task)?;
         let counts = taken.counts;

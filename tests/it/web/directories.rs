@@ -6,7 +6,8 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use super::{Site, Web};
-use crate::fixture::{World, mirra, same, set_mtime, walk};
+use crate::fixture::{Dice, MODULE, World, mirra, same, set_mtime, wait_for, walk};
+use crate::interrupted::{Proxy, Trick};
 
 #[test]
 fn a_directory_as_a_page_as_json_and_as_a_plain_list() {
@@ -124,6 +125,26 @@ fn what_is_signed_can_be_had_and_checked() {
     }
     let problem = site.web.get("/none/?json", &[]).expect(404).json();
     assert_eq!((&problem["schema"], &problem["status"]), (&"mirra.problem/1".into(), &404.into()));
+}
+
+#[test]
+fn a_node_says_how_far_its_first_snapshot_is() {
+    let big = Dice(171).bytes(2_000_000);
+    let world = World::new(|tree| {
+        fs::write(tree.join("big"), &big).unwrap();
+        ["x", "y"].iter().for_each(|name| fs::write(tree.join(name), "twice").unwrap());
+    });
+    let node = world.node("node");
+    mirra(&node, &["init", "--name", "node", "--no-web"]).expect(0);
+    let web = Web::start(&node, "127.0.0.1:0");
+    let proxy = Proxy::start(&world.address(), Trick::Thin(500));
+    mirra(&node, &["sync", &proxy.address, MODULE]).expect(0);
+    let progress = wait_for("progress", || {
+        let status = web.get("/-/status.json", &[]).expect(200).json();
+        Some(status["modules"][0]["progress"].clone()).filter(|progress| progress["bytes"].as_u64() > Some(0))
+    });
+    assert_eq!((&progress["files_total"], &progress["bytes_total"]), (&3.into(), &2_000_010.into()), "{progress}");
+    assert!(progress["bytes"].as_u64() <= Some(2_000_010) && progress["files"].as_u64() <= Some(3), "{progress}");
 }
 
 #[test]
