@@ -243,14 +243,15 @@ impl Task<'_> {
         if old.is_some_and(|(_, old)| old == *id) {
             return Ok(Found::Nothing);
         }
-        if !seen.insert(*id) {
+        if seen.contains(id) {
             return Ok(Found::Again(*size));
-        }
-        if !is_fresh && self.stage.has(id).map_err(|e| stage_failure(&e))? {
-            return Ok(Found::Staged(*size));
         }
         if self.local != empty() && !reader.paths_of(self.module, id, 1).map_err(index_failure)?.is_empty() {
             return Ok(Found::Here(*size));
+        }
+        seen.insert(*id);
+        if !is_fresh && self.stage.has(id).map_err(|e| stage_failure(&e))? {
+            return Ok(Found::Staged(*size));
         }
         if self.copy_from_seed(reader, id, *size, *class)? {
             return Ok(Found::Sown(*size));
